@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a request to its outcome: a stamp that can be true, or the cause of its absence.
+
+The kernel gives no validity bit: whether a stamp came is told by the sentinel being gone, whether
+it can be true by its lying between submit and completion on its own clock. Why one is missing is
+seen where possible, and else inferred from time: the driver answers a request it has no slot for
+at once, and one whose stamp is lost only after its timeout.
+
+Everything here is vectorised: arrays of one length, one element a packet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xdptstamp import txmd
+from xdptstamp.sample import NULL, Cause
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_SENTINEL_MASK = np.uint64(txmd.SENTINEL)
+# A completion this close to the driver's timeout was released by it, as a share of it. The
+# driver looks from its watchdog, so the real release comes up to a second or two later.
+_TIMEOUT_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class StampRules:
+    """What one socket's stamps can be.
+
+    :param is_hardware: zero-copy: stamps are the NIC's, on its PHC; else the kernel's, CLOCK_TAI.
+    :param is_offered: the driver offers Tx timestamps (xsk-features); in copy mode the kernel
+        always does.
+    :param is_hwtstamp_on: the NIC's hwtstamp setting as read back; None: it has none.
+    :param timeout_ns: when the driver gives a stamp up; None: not known.
+    :param stamp_clock_offset_ns: the stamp's clock minus CLOCK_TAI.
+    :param uncertainty_ns: how wrong that offset may be; the window is wider by it on both sides.
+    """
+
+    is_hardware: bool = False
+    is_offered: bool = True
+    is_hwtstamp_on: bool | None = None
+    timeout_ns: int | None = None
+    stamp_clock_offset_ns: int = 0
+    uncertainty_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Packets whose completion came, in the order of their completions.
+
+    :param values: the stamp fields as found, uint64.
+    :param is_requested: a stamp was asked for.
+    :param is_dropped: the kernel dropped the packet, and yet completed and stamped it.
+    :param is_reset: the adapter was reset, or its link went, between submit and completion.
+    :param previous_comp_ns: completion of the packet before, on the same queue, CLOCK_TAI.
+    """
+
+    values: npt.NDArray[np.uint64]
+    is_requested: Bools
+    is_dropped: Bools
+    is_reset: Bools
+    tx_app_ns: Int64s
+    tx_comp_ns: Int64s
+    previous_comp_ns: Int64s
+
+
+def judge(rules: StampRules, done: Completed) -> tuple[Int64s, npt.NDArray[np.uint8]]:
+    """Which stamps are there and true, and why the others are missing.
+
+    :return: the stamps in ns on their clock, :data:`~xdptstamp.sample.NULL` where there is none,
+        and the causes (:class:`~xdptstamp.sample.Cause`), both of the packets' shape.
+    """
+    has_value = ((done.values & _SENTINEL_MASK) != _SENTINEL_MASK) & done.is_requested
+    stamps = np.where(has_value, done.values, 0).astype(np.int64)
+    earliest = done.tx_app_ns + (rules.stamp_clock_offset_ns - rules.uncertainty_ns)
+    latest = done.tx_comp_ns + (rules.stamp_clock_offset_ns + rules.uncertainty_ns)
+    is_possible = (stamps >= earliest) & (stamps <= latest)
+
+    is_true = has_value & is_possible & ~done.is_dropped
+    causes = np.full(len(stamps), Cause.NONE, dtype=np.uint8)
+    is_missing = done.is_requested & ~has_value
+    causes[is_missing] = _causes_of_missing(rules, done)[is_missing]
+    causes[done.is_requested & (done.is_dropped | (has_value & ~is_possible))] = Cause.INVALID
+    return np.where(is_true, stamps, NULL), causes
+
+
+def _causes_of_missing(rules: StampRules, done: Completed) -> npt.NDArray[np.uint8]:
+    # The more certain cause wins.
+    causes = np.full(len(done.values), Cause.SKIPPED, dtype=np.uint8)
+    if rules.timeout_ns is not None:
+        # Its own wait only: packets behind a lost stamp complete late without being to blame.
+        began_ns = np.maximum(done.tx_app_ns, done.previous_comp_ns)
+        own_wait_ns = done.tx_comp_ns - began_ns
+        causes[own_wait_ns >= int(rules.timeout_ns * _TIMEOUT_SHARE)] = Cause.TIMED_OUT
+    causes[done.is_reset] = Cause.RESET
+    if rules.is_hardware and rules.is_hwtstamp_on is False:
+        causes[:] = Cause.DISABLED
+    if not rules.is_offered:
+        causes[:] = Cause.UNSUPPORTED
+    return causes
+
+
+def causes_of_uncompleted(
+    submitted: Int64s, last_completed: int, *, is_drained: bool
+) -> npt.NDArray[np.uint8]:
+    """Why packets have no completion when waiting for it ended.
+
+    :param submitted: their submit numbers on one queue.
+    :param last_completed: the greatest submit number that completed there; -1: none.
+    :param is_drained: the drain ran to its limit, with the socket and the interface alive.
+    :return: ``LOST_BY_DRIVER`` where a later packet did complete, or the drain ran to its limit;
+        else ``NOT_COMPLETED``.
+    """
+    is_lost = (submitted < last_completed) | is_drained
+    return np.where(is_lost, Cause.LOST_BY_DRIVER, Cause.NOT_COMPLETED).astype(np.uint8)

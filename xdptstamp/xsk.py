@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One AF_XDP socket on one queue of one interface, with its four rings.
+
+Example (as root, on a veth)::
+
+    umem = Umem()
+    with Xsk(umem, "eth1", 0) as xsk:
+        ...
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from xdptstamp import ring
+from xdptstamp._sys import if_xdp
+from xdptstamp._sys import xsk as sys_xsk
+from xdptstamp.errors import SetupError, SystemCallError
+from xdptstamp.umem import Umem
+
+Mode = Literal["copy", "zero-copy"]
+Registration = Literal["kernel", "libxdp"]
+
+_BIND_FLAGS = {"copy": if_xdp.XDP_COPY, "zero-copy": if_xdp.XDP_ZEROCOPY}
+_OPENERS = {"kernel": sys_xsk.open_kernel, "libxdp": sys_xsk.open_libxdp}
+
+# The kernel frees a closed socket's queue from a work item; a bind right after meets EBUSY.
+_BIND_RETRY_S = 2.0
+_BIND_RETRY_STEP_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class XskConfig:
+    """How to open a socket. Sizes are entries, powers of two.
+
+    :param mode: "copy" or "zero-copy"; what was obtained is :attr:`Xsk.is_zero_copy`.
+    :param registration: who registers the UMEM: the kernel's calls, or libxdp >= 1.5.2.
+    :param fill_size: None: as many as the UMEM has frames.
+    :param comp_size: None: as many as ``tx_size``.
+    :param max_tx_skb_budget: packets one wakeup may send in copy mode; None: the kernel's 32.
+        Kernels before v6.17 have no such setting and keep 32.
+    """
+
+    mode: Mode = "copy"
+    registration: Registration = "kernel"
+    rx_size: int = 2048
+    tx_size: int = 2048
+    fill_size: int | None = None
+    comp_size: int | None = None
+    is_need_wakeup: bool = True
+    max_tx_skb_budget: int | None = None
+
+
+class Xsk:
+    """A bound AF_XDP socket: :attr:`rx`, :attr:`tx`, :attr:`fill`, :attr:`comp`.
+
+    :param umem: memory of the frames.
+    :param ifname: the interface, in the current network namespace.
+    :param queue_id: the queue to bind to.
+    :param config: mode and sizes.
+    :raises SetupError: No such interface.
+    :raises SystemCallError: The kernel refuses; the message says what to do.
+    :raises UnsupportedError: The kernel, or libxdp, lacks what is needed.
+
+    Drain before :meth:`close`: some igc kernels page-fault when a socket goes while stamps are
+    pending (fixed by Linux commit 45b33e805bd3).
+    """
+
+    def __init__(
+        self, umem: Umem, ifname: str, queue_id: int = 0, config: XskConfig | None = None
+    ) -> None:
+        self.umem = umem
+        self.ifname = ifname
+        self.queue_id = queue_id
+        self.config = config or XskConfig()
+        self._subject = f"{ifname} queue {queue_id}, {self.config.mode}"
+        self._raw = self._open()
+        try:
+            self._set_up()
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def _set_up(self) -> None:
+        raw, is_direct = self._raw, ring.uses_direct_access()
+        self.fd = raw.fd
+        self.rx = ring.RxRing(raw.rx, ring.consumer_indices(raw.rx, is_direct=is_direct))
+        self.tx = ring.TxRing(raw.tx, ring.producer_indices(raw.tx, is_direct=is_direct))
+        self.fill = ring.FillRing(raw.fill, ring.producer_indices(raw.fill, is_direct=is_direct))
+        self.comp = ring.CompRing(raw.comp, ring.consumer_indices(raw.comp, is_direct=is_direct))
+        #: What the kernel obtained, whatever was asked.
+        self.is_zero_copy = sys_xsk.is_zero_copy(raw.fd, self._subject)
+        self.max_tx_skb_budget = self._obtain_budget()
+        # A duplicate for send and recv: closing it does not close the socket.
+        self._socket = socket.socket(if_xdp.AF_XDP, socket.SOCK_RAW, 0, fileno=os.dup(raw.fd))
+        self._send = self._socket.send
+
+    def _open(self) -> sys_xsk.RawXsk:
+        try:
+            ifindex = socket.if_nametoindex(self.ifname)
+        except OSError as error:
+            raise SetupError(self.ifname, "no such interface") from error
+        flags = _BIND_FLAGS[self.config.mode]
+        if self.config.is_need_wakeup:
+            flags |= if_xdp.XDP_USE_NEED_WAKEUP
+        request = sys_xsk.XskRequest(
+            subject=self._subject,
+            umem_address=self.umem.address,
+            umem_size=self.umem.size,
+            frame_size=self.umem.frame_size,
+            tx_metadata_len=self.umem.tx_metadata_len,
+            ifname=self.ifname,
+            ifindex=ifindex,
+            queue_id=self.queue_id,
+            bind_flags=flags,
+            rx_size=self.config.rx_size,
+            tx_size=self.config.tx_size,
+            fill_size=self.config.fill_size or self.umem.num_frames,
+            comp_size=self.config.comp_size or self.config.tx_size,
+        )
+        return _open_with_retry(request, self.config.registration)
+
+    def _obtain_budget(self) -> int:
+        wanted = self.config.max_tx_skb_budget
+        if wanted is not None:
+            try:
+                sys_xsk.set_max_tx_skb_budget(self.fd, wanted, self._subject)
+            except SystemCallError as error:
+                if error.errno != errno.ENOPROTOOPT:
+                    raise
+            else:
+                return wanted
+        return 32  # TX_BATCH_SIZE, net/xdp/xsk.c
+
+    def wakeup_tx(self) -> int:
+        """Ask the kernel to send what ``tx`` holds.
+
+        :return: 0, or the errno. EAGAIN: more is left than one call sends (copy mode), call
+            again. EBUSY: the last descriptor consumed was dropped, and is completed, and
+            stamped, all the same (copy mode). ENETDOWN: nothing was consumed. ENOBUFS: no memory
+            or no completion entry, call again later. ENXIO: not bound any more.
+        """
+        try:
+            self._send(b"", socket.MSG_DONTWAIT)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def wakeup_rx(self) -> int:
+        """Ask the kernel to look at ``fill`` again; returns 0 or the errno."""
+        try:
+            self._socket.recv(0, socket.MSG_DONTWAIT)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def statistics(self) -> dict[str, int]:
+        """The kernel's ``XDP_STATISTICS`` of this socket, by its names."""
+        return sys_xsk.statistics(self.fd, self._subject)
+
+    def close(self) -> None:
+        """Unmap the rings and close. Views into the rings must not be used afterwards."""
+        self._socket.close()
+        self._raw.close()
+
+    def __enter__(self) -> Xsk:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_with_retry(request: sys_xsk.XskRequest, registration: Registration) -> sys_xsk.RawXsk:
+    # The kernel tells nobody when the queue is free again, so this asks.
+    deadline = time.monotonic() + _BIND_RETRY_S
+    while True:
+        try:
+            return _OPENERS[registration](request)
+        except SystemCallError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                error.advice = error.advice or _advice(error.errno or 0, request)
+                raise
+        time.sleep(_BIND_RETRY_STEP_S)
+
+
+def _advice(code: int, request: sys_xsk.XskRequest) -> str:
+    size = request.umem_size >> 20
+    memory = (
+        f"The UMEM of {size} MiB passes RLIMIT_MEMLOCK (ulimit -l): raise it, use fewer --queue, "
+        "or give CAP_IPC_LOCK."
+    )
+    mode = "The driver or its present settings do not allow this mode. Try --mode copy."
+    return {
+        errno.EBUSY: "The queue has an AF_XDP socket already: end its owner, or use another queue.",
+        errno.EOPNOTSUPP: mode,
+        errno.EPROTONOSUPPORT: mode,
+        errno.ENOBUFS: memory,
+        errno.ENOMEM: memory,
+        errno.EPERM: "It needs CAP_NET_RAW and CAP_NET_ADMIN.",
+        errno.ENETDOWN: f"Bring the interface up: ip link set {request.ifname} up.",
+        errno.EINVAL: "No such queue (ethtool -l), or a kernel without Tx metadata (before v6.8).",
+    }.get(code, "")
