@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel's routing netlink says about links and routes of the current namespace.
+
+/sys/class/net is not asked: it shows the namespace it was mounted in, not the current one.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xdptstamp.errors import SystemCallError
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+IFF_UP = 0x1
+IFF_LOOPBACK = 0x8
+IFF_LOWER_UP = 0x10000
+
+# What the kernel answers when no interface has this name or number, or none could.
+_NO_SUCH_LINK = {errno.ENODEV, errno.ERANGE, errno.EINVAL, errno.ENXIO}
+_NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.EPERM}
+
+# The IFLA_LINK of these is their peer, not a device below them.
+_KINDS_WITH_PEER = {"veth", "netkit", "vxcan"}
+
+_XDP_MODES = (
+    ("IFLA_XDP_DRV_PROG_ID", "native"),
+    ("IFLA_XDP_SKB_PROG_ID", "skb"),
+    ("IFLA_XDP_HW_PROG_ID", "hw"),
+)
+_XDP_MODE_OF_ATTACHED = {"xdp": "native", "xdpgeneric": "skb", "xdpoffload": "hw"}
+
+
+@dataclass(frozen=True, slots=True)
+class XdpProgram:
+    """An attached XDP program: ``mode`` native, skb or hw, and the kernel's program id."""
+
+    mode: str
+    prog_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface at one moment.
+
+    :param kind: "veth", "bond", ..; empty for a NIC.
+    :param perm_mac: the MAC the hardware was made with; None where there is no hardware.
+    :param has_carrier: the administrator has it up and the medium is there.
+    :param carrier_changes: how often the carrier came or went since the interface exists.
+    :param num_rx_queues: allocated Rx queues; there may be fewer in use.
+    :param lower: ifindex of the device below in this namespace (of a VLAN, macvlan), else 0.
+    :param master: ifindex of the bridge or bond it belongs to, else 0.
+    :param parent_bus: bus of the hardware device ("pci"), None for software devices.
+    :param parent_device: its address there ("0000:03:00.0").
+    :param statistics: the kernel's standard link counters.
+    """
+
+    ifname: str
+    ifindex: int
+    kind: str
+    flags: int
+    mac: str
+    perm_mac: str | None
+    mtu: int
+    operstate: str
+    carrier_changes: int
+    num_rx_queues: int
+    num_tx_queues: int
+    lower: int
+    master: int
+    parent_bus: str | None
+    parent_device: str | None
+    xdp: tuple[XdpProgram, ...]
+    statistics: dict[str, int]
+
+    @property
+    def is_up(self) -> bool:
+        """The administrator has set it up."""
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def is_loopback(self) -> bool:
+        """It is ``lo``."""
+        return bool(self.flags & IFF_LOOPBACK)
+
+    @property
+    def has_carrier(self) -> bool:
+        """It is up and the medium is there."""
+        return bool(self.flags & IFF_LOWER_UP)
+
+
+def find_link(*, ifname: str = "", ifindex: int = 0) -> Link | None:
+    """The interface of that name (or alternative name) or number, None if there is none."""
+    # "index" 0 is "any" to the kernel, and a name it cannot have need not be asked for.
+    if ifindex:
+        query: dict[str, Any] = {"index": ifindex}
+    elif 0 < len(ifname.encode()) < 16:
+        query = {"ifname": ifname}
+    elif ifname:
+        query = {"altname": ifname}
+    else:
+        return None
+    answer = _request(lambda ipr: ipr.link("get", **query), "RTM_GETLINK", ifname, _NO_SUCH_LINK)
+    return _parse_link(answer[0]) if answer else None
+
+
+def all_links() -> list[Link]:
+    """Every interface of this namespace."""
+    answer = _request(lambda ipr: ipr.link("dump"), "RTM_GETLINK", "all interfaces", set())
+    return [_parse_link(message) for message in answer]
+
+
+def default_route_ifindexes() -> set[int]:
+    """Interfaces that a default route (IPv4 or IPv6) of the main table leaves through."""
+    routes = _request(lambda ipr: ipr.get_default_routes(), "RTM_GETROUTE", "the main table", set())
+    return {ifindex for route in routes for ifindex in _outputs(route)}
+
+
+def route_ifindex(address: str) -> int | None:
+    """The interface through which packets to ``address`` leave, None if there is no route."""
+    family = 2 if ipaddress.ip_address(address).version == 4 else 10
+    routes = _request(
+        lambda ipr: ipr.route("get", dst=address, family=family), "RTM_GETROUTE", address, _NO_ROUTE
+    )
+    return next((ifindex for route in routes for ifindex in _outputs(route)), None)
+
+
+def stacked_on(ifindex: int, links: list[Link]) -> set[int]:
+    """``ifindex`` and every interface above it: its bond or bridge, VLANs and macvlans on it."""
+    found, todo = set[int](), [ifindex]
+    while todo:
+        at = todo.pop()
+        found.add(at)
+        above = {link.ifindex for link in links if link.lower == at}
+        above |= {link.master for link in links if link.ifindex == at and link.master}
+        todo += above - found
+    return found
+
+
+def _request(ask: Callable[[IPRoute], Any], call: str, subject: str, absent: set[int]) -> list[Any]:
+    # One short-lived socket per question: it belongs to the namespace that is current now.
+    from pyroute2 import IPRoute, NetlinkError
+
+    try:
+        with IPRoute() as ipr:
+            return list(ask(ipr))
+    except NetlinkError as error:
+        if error.code in absent:
+            return []
+        raise SystemCallError(error.code, call, subject or "an interface") from None
+
+
+def _outputs(route: Any) -> list[int]:
+    hops = route.get_attr("RTA_MULTIPATH") or []
+    single = route.get_attr("RTA_OIF")
+    return [hop["oif"] for hop in hops] + ([single] if single else [])
+
+
+def _parse_link(message: Any) -> Link:
+    get = message.get_attr
+    info = get("IFLA_LINKINFO")
+    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
+    # With a namespace id, IFLA_LINK counts in that other namespace.
+    is_below_here = kind not in _KINDS_WITH_PEER and get("IFLA_LINK_NETNSID") is None
+    return Link(
+        ifname=get("IFLA_IFNAME"),
+        ifindex=message["index"],
+        kind=kind,
+        flags=message["flags"],
+        mac=get("IFLA_ADDRESS") or "",
+        perm_mac=get("IFLA_PERM_ADDRESS"),
+        mtu=get("IFLA_MTU"),
+        operstate=(get("IFLA_OPERSTATE") or "UNKNOWN").lower(),
+        carrier_changes=get("IFLA_CARRIER_CHANGES") or 0,
+        num_rx_queues=get("IFLA_NUM_RX_QUEUES") or 0,
+        num_tx_queues=get("IFLA_NUM_TX_QUEUES") or 0,
+        lower=(get("IFLA_LINK") or 0) if is_below_here else 0,
+        master=get("IFLA_MASTER") or 0,
+        parent_bus=get("IFLA_PARENT_DEV_BUS_NAME"),
+        parent_device=get("IFLA_PARENT_DEV_NAME"),
+        xdp=_parse_xdp(get("IFLA_XDP")),
+        statistics=dict(get("IFLA_STATS64") or {}),
+    )
+
+
+def _parse_xdp(xdp: Any) -> tuple[XdpProgram, ...]:
+    if xdp is None:
+        return ()
+    programs = [(mode, xdp.get_attr(name)) for name, mode in _XDP_MODES]
+    found = tuple(XdpProgram(mode, prog_id) for mode, prog_id in programs if prog_id)
+    mode = _XDP_MODE_OF_ATTACHED.get(xdp.get_attr("IFLA_XDP_ATTACHED") or "")
+    prog_id = xdp.get_attr("IFLA_XDP_PROG_ID")
+    if not found and mode and prog_id:
+        return (XdpProgram(mode, prog_id),)
+    return found
