@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The device under test, brought into the right state for a measurement and back again.
+
+:func:`acquire` is the one place that changes the machine. The order matters: attaching the
+program resets some adapters (igc), so carrier, the hwtstamp setting and the sockets come after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xdptstamp._sys import libxdp
+from xdptstamp.collect import missing_capabilities
+from xdptstamp.drivers import Driver, known_driver
+from xdptstamp.errors import SetupError
+from xdptstamp.features import Features, read_features
+from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp
+from xdptstamp.linkwatch import LinkWatch
+from xdptstamp.nic import Nic
+from xdptstamp.phc import Phc
+from xdptstamp.program import Program, ProgramConfig, XdpMode
+from xdptstamp.stamp import StampRules
+from xdptstamp.umem import PACKET_HEADROOM, Umem
+from xdptstamp.xsk import Mode, Registration, Xsk, XskConfig
+
+#: The smallest set that ping-pong runs with; see the README.
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF")
+
+#: Below this hardware ring size minus the reserve some igc kernels lose descriptors (6.12.95).
+RING_RESERVE = 4
+
+_CARRIER_TIMEOUT_S = 10.0
+_MAX_FRAME_OVERHEAD = 14 + 2 * 4  # Ethernet header and two VLAN tags
+# Room for the true PHC offset to move between two samplings of it, which are a second apart, and
+# while a stamp is pending (20 s at 200 ppm is 4 ms).
+_PHC_UNCERTAINTY_NS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DutConfig:
+    """How to set the DUT up.
+
+    :param queues: queue ids; None: all.
+    :param mode: "auto" is zero-copy wherever the netdev advertises it, and then a failing bind is
+        an error; copy elsewhere.
+    :param hwtstamp: "auto" (touch only what is off), "on" or "keep".
+    :param is_forced: use an interface that other traffic needs, replace an attached program.
+    :param registration: who registers the UMEM; "auto": libxdp where it can, else the kernel.
+    """
+
+    ifname: str
+    queues: tuple[int, ...] | None = None
+    mode: Literal["auto", "copy", "zero-copy"] = "auto"
+    xdp_mode: XdpMode = "auto"
+    port: int = 9091
+    hwtstamp: Literal["auto", "on", "keep"] = "auto"
+    is_forced: bool = False
+    is_dispatched: bool = False
+    num_frames: int = 2048
+    registration: Literal["auto", "kernel", "libxdp"] = "auto"
+
+
+@dataclass(slots=True)
+class Dut:
+    """What :func:`acquire` set up; valid inside its context."""
+
+    config: DutConfig
+    nic: Nic
+    features: Features
+    driver: Driver | None
+    watch: LinkWatch
+    program: Program
+    xsks: list[Xsk]
+    guard: HwtstampGuard
+    capacity: int
+    phc: Phc | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_hardware(self) -> bool:
+        """Whether stamps come from the NIC: all sockets are in zero-copy mode."""
+        return all(xsk.is_zero_copy for xsk in self.xsks)
+
+    def stamp_rules(self) -> StampRules:
+        """What stamps can be now; the PHC's offset is sampled at each call."""
+        timeout_s = self.driver.tx_timeout_s if self.driver else None
+        timeout_ns = None if timeout_s is None else round(timeout_s * 1_000_000_000)
+        if not self.is_hardware:
+            return StampRules(timeout_ns=None)
+        obtained = self.guard.obtained
+        offset_ns, uncertainty_ns = self._phc_offset()
+        return StampRules(
+            is_hardware=True,
+            is_offered=self.features.is_tx_timestamp is not False,
+            is_hwtstamp_on=None if obtained is None else obtained.is_tx_on,
+            timeout_ns=timeout_ns,
+            stamp_clock_offset_ns=offset_ns,
+            uncertainty_ns=uncertainty_ns,
+        )
+
+    def _phc_offset(self) -> tuple[int, int]:
+        # PHC minus CLOCK_TAI, and how wrong that may be. Without a PHC nothing can be ruled out.
+        if self.phc is None:
+            return 0, 1 << 62
+        before = time.clock_gettime_ns(time.CLOCK_TAI)
+        phc_ns = self.phc.now_ns()
+        after = time.clock_gettime_ns(time.CLOCK_TAI)
+        return phc_ns - (before + after) // 2, (after - before) // 2 + _PHC_UNCERTAINTY_NS
+
+    def obtained(self) -> dict[str, Any]:
+        """What was obtained, for the run info."""
+        hwtstamp = self.guard.obtained
+        return {
+            "mode": "zero-copy" if self.is_hardware else "copy",
+            "xdp_mode": self.program.xdp_mode,
+            "queues": [xsk.queue_id for xsk in self.xsks],
+            "rx_hints": self.program.no_hints_reason or "kfuncs",
+            "hwtstamp": None if hwtstamp is None else str(hwtstamp),
+            "umem": {
+                "registration": self.xsks[0].config.registration,
+                "num_frames": self.xsks[0].umem.num_frames,
+                "frame_size": self.xsks[0].umem.frame_size,
+                "tx_metadata_len": self.xsks[0].umem.tx_metadata_len,
+            },
+            "in_flight_capacity": self.capacity,
+            "max_tx_skb_budget": self.xsks[0].max_tx_skb_budget,
+        }
+
+
+@contextlib.contextmanager
+def acquire(config: DutConfig) -> Iterator[Dut]:
+    """Set the DUT up, and restore everything at the end, whatever happened in between.
+
+    The caller drains the sockets before it leaves.
+
+    :raises SetupError: No such interface or queue, no privilege, link down, interface refused,
+        another XDP program attached.
+    :raises UnsupportedError: The kernel, driver or a library lacks what is needed.
+    :raises SystemCallError: A call failed; the message says on what and what to do.
+    """
+    with contextlib.ExitStack() as stack:
+        nic = Nic(config.ifname)
+        _check_privilege(config.ifname)
+        _check_interface(nic, config)
+        queues = _choose_queues(nic, config)
+        features = read_features(nic.ifindex)
+        mode = _choose_mode(config, features)
+        guard = HwtstampGuard(NicHwtstamp(nic), config.hwtstamp)
+
+        watch = stack.enter_context(nic.watch())
+        program = Program(
+            nic,
+            ProgramConfig(
+                port=config.port,
+                num_queues=nic.num_queues().rx,
+                xdp_mode=config.xdp_mode,
+                is_forced=config.is_forced,
+                is_dispatched=config.is_dispatched,
+            ),
+        )
+        stack.callback(program.close)
+        watch.wait_carrier(_CARRIER_TIMEOUT_S)
+        watch.check()  # what attaching did to the carrier is not news
+        stack.enter_context(guard)
+        xsk_config = _xsk_config(config, mode)
+        xsks = [_open(nic, config, queue_id, xsk_config, stack) for queue_id in queues]
+        for xsk in xsks:
+            program.add_socket(xsk.queue_id, xsk.fd)
+        yield Dut(
+            config=config,
+            nic=nic,
+            features=features,
+            driver=known_driver(nic.driver_info().driver),
+            watch=watch,
+            program=program,
+            xsks=xsks,
+            guard=guard,
+            capacity=_capacity(nic, mode, xsk_config),
+            phc=_open_phc(nic, mode, stack),
+            notes=list(guard.notes),
+        )
+
+
+def _check_privilege(ifname: str) -> None:
+    missing = missing_capabilities(CAPABILITIES)
+    if missing:
+        names = " and ".join(missing)
+        raise SetupError(ifname, f"needs {names}: run as root (sudo), or give it these alone")
+
+
+def _check_interface(nic: Nic, config: DutConfig) -> None:
+    refusal = nic.refusal(config.is_forced)
+    if refusal is not None:
+        raise refusal
+    link = nic.link()
+    if not link.is_up:
+        raise SetupError(nic.ifname, f"the link is down; ip link set {nic.ifname} up")
+    _frame_size(link.mtu, nic.ifname)
+
+
+def _choose_queues(nic: Nic, config: DutConfig) -> tuple[int, ...]:
+    usable = nic.num_queues().usable
+    queues = tuple(range(usable)) if config.queues is None else config.queues
+    wrong = [queue_id for queue_id in queues if not 0 <= queue_id < usable]
+    if wrong:
+        there = "queue 0 alone" if usable == 1 else f"queues 0 to {usable - 1}"
+        raise SetupError(nic.ifname, f"no queue {wrong[0]}; there is {there} (ethtool -l)")
+    return queues
+
+
+def _choose_mode(config: DutConfig, features: Features) -> Mode:
+    if config.mode != "auto":
+        return config.mode
+    # Zero-copy needs the driver's own XDP.
+    if config.xdp_mode == "skb" or not features.is_zero_copy:
+        return "copy"
+    return "zero-copy"
+
+
+def _xsk_config(config: DutConfig, mode: Mode) -> XskConfig:
+    registration: Registration
+    if config.registration == "auto":
+        registration = "libxdp" if libxdp.has_umem_options() else "kernel"
+    else:
+        registration = config.registration
+    ring_size = config.num_frames
+    return XskConfig(
+        mode=mode,
+        registration=registration,
+        rx_size=ring_size,
+        tx_size=ring_size,
+        max_tx_skb_budget=min(256, ring_size) if mode == "copy" else None,
+    )
+
+
+def _open(
+    nic: Nic,
+    config: DutConfig,
+    queue_id: int,
+    xsk_config: XskConfig,
+    stack: contextlib.ExitStack,
+) -> Xsk:
+    umem = Umem(config.num_frames, _frame_size(nic.link().mtu, nic.ifname))
+    return stack.enter_context(Xsk(umem, nic.ifname, queue_id, xsk_config))
+
+
+def _frame_size(mtu: int, ifname: str) -> int:
+    for frame_size in (2048, 4096):
+        if mtu + _MAX_FRAME_OVERHEAD + PACKET_HEADROOM <= frame_size:
+            return frame_size
+    largest = 4096 - PACKET_HEADROOM - _MAX_FRAME_OVERHEAD
+    problem = f"MTU {mtu} is more than one frame holds; ip link set {ifname} mtu {largest}"
+    raise SetupError(ifname, problem)
+
+
+def _capacity(nic: Nic, mode: Mode, xsk_config: XskConfig) -> int:
+    sizes = nic.ring_sizes() if mode == "zero-copy" else None
+    if sizes is None:
+        return xsk_config.tx_size
+    return max(1, sizes.tx - RING_RESERVE)
+
+
+def _open_phc(nic: Nic, mode: Mode, stack: contextlib.ExitStack) -> Phc | None:
+    info = nic.timestamping_info() if mode == "zero-copy" else None
+    if info is None or info.phc_index < 0:
+        return None
+    return stack.enter_context(Phc(info.phc_index))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The run info of a measurement on a DUT: what surrounds it, before and after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from xdptstamp import collect
+from xdptstamp._sys import libbpf, libxdp
+from xdptstamp.dut import Dut
+from xdptstamp.kernellog import KernelLog, kernel_log_warnings
+from xdptstamp.runinfo import RunInfo
+from xdptstamp.sample import COLUMNS_OF_KIND, clock_of
+
+_PARTNER_VARIABLES = ("REMOTE_TYPE", "REMOTE_ARGS", "REMOTE_V4", "REMOTE_V6")
+
+
+class Environment:
+    """Watches the counters and the kernel log of one run.
+
+    :param info: gets what is found.
+    """
+
+    def __init__(self, dut: Dut, kernel_log: KernelLog, info: RunInfo) -> None:
+        self._dut = dut
+        self._log = kernel_log
+        self._info = info
+        self._before: dict[str, int] = {}
+
+    def begin(self, obtained: Mapping[str, Any], *, has_timestamps: bool) -> None:
+        """Note machine, NIC, versions and counters before the run."""
+        info, dut = self._info, self._dut
+        kind = "hardware" if dut.is_hardware else "software"
+        info.timestamps = kind if has_timestamps else "none"
+        info.obtained = {**dut.obtained(), **obtained, "notes": dut.notes}
+        info.dut = collect.collect_dut()
+        info.nic = collect.collect_nic(dut.nic)
+        info.versions = collect.collect_versions(
+            {"libbpf": libbpf.version(), "libxdp": libxdp.version_text()}
+        )
+        info.partner = {
+            name.lower(): os.environ[name] for name in _PARTNER_VARIABLES if name in os.environ
+        }
+        info.clocks = {
+            name: clock_of(name) for name in COLUMNS_OF_KIND[info.kind] if clock_of(name)
+        }
+        self._before = collect.collect_counters(dut.nic)
+
+    def end(self, *, is_alive: bool) -> None:
+        """Note the counters after the run, and what the kernel logged meanwhile.
+
+        :param is_alive: the interface is still there to be asked.
+        """
+        info = self._info
+        if is_alive:
+            after = collect.collect_counters(self._dut.nic)
+            info.counters = collect.pair_counters(self._before, after)
+        lines = self._log.lines()
+        info.warnings += kernel_log_warnings(lines)
+        info.obtained["kernel_log"] = self._log.problem or [
+            line.text for line in lines if line.is_remarkable
+        ]

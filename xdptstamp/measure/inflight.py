@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Packets between submit and completion on one queue, and what is known of each.
+
+Arrays are indexed by frame number (``addr // frame_size``): one packet uses one frame. The
+memoryviews beside them are the same memory; one element is written through a memoryview at a
+third of NumPy's cost, and the loop does so for each packet.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from xdptstamp import txmd
+from xdptstamp.stamp import Completed
+from xdptstamp.xsk import Xsk
+
+Frames = npt.NDArray[np.intp]
+
+_IDLE, _PENDING, _LOST = 0, 1, 2
+_REAP_BATCH = 256
+# Calls in a row that send nothing before the rest is left to the next round.
+_FRUITLESS_WAKEUPS = 4
+
+
+@dataclass(slots=True)
+class TxCounts:
+    """The books of one queue's sending side; submitted = completed + lost + pending."""
+
+    submitted: int = 0
+    completed: int = 0
+    lost: int = 0
+    completed_after_lost: int = 0
+    completed_unexpected: int = 0
+    dropped_by_kernel: int = 0
+    wakeup_errors: dict[str, int] = field(default_factory=dict)
+
+
+class InFlight:
+    """Submits packets of one socket and reaps their completions, matched by address only.
+
+    :param capacity: at most so many packets between submit and completion.
+    """
+
+    def __init__(self, xsk: Xsk, capacity: int) -> None:
+        num_frames = xsk.umem.num_frames
+        self.xsk = xsk
+        self.capacity = max(1, min(capacity, xsk.config.tx_size))
+        self.counts = TxCounts()
+        self.num_pending = 0
+        self.needs_kick = False
+        self.tx_app_ns = np.zeros(num_frames, dtype=np.int64)
+        self.tx_comp_ns = np.zeros(num_frames, dtype=np.int64)
+        self.tx_addr = np.zeros(num_frames, dtype=np.int64)
+        self.tx_len = np.zeros(num_frames, dtype=np.int64)
+        self.submit_number = np.zeros(num_frames, dtype=np.int64)
+        self._is_requested = np.zeros(num_frames, dtype=np.bool_)
+        self._is_dropped = np.zeros(num_frames, dtype=np.bool_)
+        self._state = np.zeros(num_frames, dtype=np.uint8)
+        self._completed: list[int] = []  # frames, in the order of their completions
+        self._returned: list[int] = []  # frames of completions that came after they were given up
+        self._app = self.tx_app_ns.data
+        self._comp = self.tx_comp_ns.data
+        self._addr = self.tx_addr.data
+        self._len = self.tx_len.data
+        self._number = self.submit_number.data
+        self._requested = self._is_requested.data
+        self._states = self._state.data
+        self._shift = xsk.umem.frame_size.bit_length() - 1
+        self._last_comp_ns = 0
+        self.last_completed = -1  # greatest submit number that completed
+
+    @property
+    def num_free(self) -> int:
+        """How many more packets may be submitted now."""
+        return self.capacity - self.num_pending
+
+    @property
+    def num_completed(self) -> int:
+        """Completions reaped and not yet taken."""
+        return len(self._completed)
+
+    def send(self, packets: list[tuple[int, int]], options: int) -> None:
+        """Submit (addr, len) packets, at most :attr:`num_free` of them, and wake the kernel.
+
+        :param options: desc.options of all of them.
+        """
+        ring = self.xsk.tx
+        position, count = ring.reserve(len(packets))
+        assert count == len(packets), "num_free promised more than the Tx ring holds"
+        words, mask, upper = ring.words, ring.mask, options << 32
+        for addr, length in packets:
+            index = (position & mask) * 2
+            words[index] = addr
+            words[index + 1] = length | upper
+            position += 1
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        ring.submit(count)
+        self.kick()
+        # Written down only now: nobody but this thread reads it, and the packets need not wait.
+        number, shift, is_requested = self.counts.submitted, self._shift, options != 0
+        for addr, length in packets:
+            frame = addr >> shift
+            self._app[frame] = now_ns
+            self._addr[frame] = addr
+            self._len[frame] = length
+            self._number[frame] = number
+            self._requested[frame] = is_requested
+            self._states[frame] = _PENDING
+            number += 1
+        self.counts.submitted = number
+        self.num_pending += count
+
+    def kick(self) -> None:
+        """Wake the kernel until it has taken what the Tx ring holds, or takes no more for now."""
+        xsk = self.xsk
+        if not xsk.tx.needs_wakeup():
+            self.needs_kick = False
+            return
+        error = xsk.wakeup_tx()
+        if error or not xsk.is_zero_copy:
+            self._kick_on(error)
+
+    def _kick_on(self, error: int) -> None:
+        # Copy mode sends inside the call, so its errors are about packets.
+        ring, fruitless = self.xsk.tx, 0
+        waiting = ring.num_waiting()
+        while True:
+            if error:
+                self._note_error(error)
+            if not waiting or self.xsk.is_zero_copy or fruitless == _FRUITLESS_WAKEUPS:
+                break
+            error = self.xsk.wakeup_tx()
+            still_waiting = ring.num_waiting()
+            fruitless = fruitless + 1 if still_waiting == waiting else 0
+            waiting = still_waiting
+        self.needs_kick = waiting > 0
+
+    def _note_error(self, error: int) -> None:
+        if error == errno.EAGAIN:
+            return  # the call's share is sent; the next call goes on
+        if error == errno.EBUSY and not self.xsk.is_zero_copy:
+            # The call ends at the packet that was dropped: it is the last one consumed.
+            ring = self.xsk.tx
+            index = ((ring.consumer_position - 1) & ring.mask) * 2
+            self._is_dropped[ring.words[index] >> self._shift] = True
+            self.counts.dropped_by_kernel += 1
+            return
+        name = errno.errorcode.get(error, str(error))
+        errors = self.counts.wakeup_errors
+        errors[name] = errors.get(name, 0) + 1
+
+    def reap(self) -> int:
+        """Note the completions that have come; returns how many."""
+        ring = self.xsk.comp
+        start, count = ring.peek(_REAP_BATCH)
+        if not count:
+            return 0
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        words, mask, shift, states = ring.words, ring.mask, self._shift, self._states
+        for position in range(start, start + count):
+            addr = words[position & mask]
+            frame = addr >> shift
+            if states[frame] != _PENDING or self._addr[frame] != addr:
+                self._note_strange(frame, addr)
+                continue
+            states[frame] = _IDLE
+            self._comp[frame] = now_ns
+            self._completed.append(frame)
+            number = self._number[frame]
+            if number > self.last_completed:  # noqa: PLR1730 - max() costs three times as much
+                self.last_completed = number
+            self.num_pending -= 1
+            self.counts.completed += 1
+        ring.release(count)
+        return count
+
+    def _note_strange(self, frame: int, addr: int) -> None:
+        if self._states[frame] == _LOST and self._addr[frame] == addr:
+            self._states[frame] = _IDLE
+            self._returned.append(frame)
+            self.counts.completed_after_lost += 1
+        else:
+            self.counts.completed_unexpected += 1
+
+    def take_completed(self, reset_times_ns: list[int]) -> tuple[Frames, Completed]:
+        """The packets reaped since the last call, in the order of their completions.
+
+        :param reset_times_ns: when the adapter was reset or its link went, CLOCK_TAI, ascending.
+        :return: their frames, now the caller's, and what :func:`~xdptstamp.stamp.judge` needs.
+        """
+        frames = np.array(self._completed, dtype=np.intp)
+        self._completed.clear()
+        umem = self.xsk.umem
+        stamp_addr = self.tx_addr[frames] - (umem.tx_metadata_len - txmd.STAMP_OFFSET)
+        comp_ns = self.tx_comp_ns[frames]
+        app_ns = self.tx_app_ns[frames]
+        previous_ns = np.empty_like(comp_ns)
+        if len(frames):
+            previous_ns[0] = self._last_comp_ns
+            previous_ns[1:] = comp_ns[:-1]
+            self._last_comp_ns = int(comp_ns[-1])
+        resets = np.array(reset_times_ns, dtype=np.int64)
+        is_reset = np.searchsorted(resets, app_ns) < np.searchsorted(resets, comp_ns, "right")
+        is_dropped = self._is_dropped[frames]
+        self._is_dropped[frames] = False
+        done = Completed(
+            values=umem.gather(stamp_addr, 8).view("<u8").reshape(-1),
+            is_requested=self._is_requested[frames],
+            is_dropped=is_dropped,
+            is_reset=is_reset,
+            tx_app_ns=app_ns,
+            tx_comp_ns=comp_ns,
+            previous_comp_ns=previous_ns,
+        )
+        return frames, done
+
+    def take_returned(self) -> list[int]:
+        """Frames that came back after they were given up; now the caller's."""
+        frames, self._returned = self._returned, []
+        return frames
+
+    def give_up(self, submitted_before_ns: int) -> Frames:
+        """Stop waiting for packets submitted before that time (CLOCK_TAI).
+
+        :return: their frames, in submit order. The kernel still has them: they must not be used
+            until :meth:`take_returned` brings them back.
+        """
+        is_old = (self._state == _PENDING) & (self.tx_app_ns < submitted_before_ns)
+        frames = np.flatnonzero(is_old)
+        frames = frames[np.argsort(self.submit_number[frames])]
+        self._state[frames] = _LOST
+        self.num_pending -= len(frames)
+        self.counts.lost += len(frames)
+        return frames
+
+    def is_requested(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Whether a stamp was asked for, of each frame's packet."""
+        return self._is_requested[frames]

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The DUT's side of ping-pong: answer each request, ask for its stamp, write everything down."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from xdptstamp.dut import Dut
+from xdptstamp.errors import SystemCallError
+from xdptstamp.linkwatch import LinkChange
+from xdptstamp.measure.books import Books, close_books
+from xdptstamp.measure.responder import ReplyConfig, Responder
+from xdptstamp.measure.stop import Stop
+from xdptstamp.sample import Batch, SampleSink
+
+#: How long completions are waited for: a lost stamp holds igc's queue for 15 s and a bit.
+DRAIN_LIMIT_NS = 20_000_000_000
+
+_HARVEST_SIZE = 128
+_HARVEST_AGE_NS = 10_000_000
+_HOUSEKEEPING_NS = 100_000_000
+_EXPIRY_NS = 1_000_000_000
+# While completions are awaited in poll mode the loop looks this often. The kernel wakes nobody
+# for a completion, so this is the resolution of tx_comp_ns.
+_REAP_PERIOD_S = 50e-6
+_SPINS_PER_CLOCK = 16
+_CARRIER_PATIENCE_NS = 10_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PingPongConfig:
+    """How to answer, and how long.
+
+    :param wait: "poll" sleeps in the kernel for packets, "spin" never sleeps.
+    :param count: end after so many packets were answered and completed (received, with
+        ``has_replies`` False); None: no limit.
+    :param duration_ns: end after that time; None: no limit.
+    """
+
+    has_replies: bool = True
+    has_timestamps: bool = True
+    wait: Literal["poll", "spin"] = "poll"
+    count: int | None = None
+    duration_ns: int | None = None
+
+
+@dataclass(slots=True)
+class PingPongResult:
+    """How a measurement ended and what it counted.
+
+    :param is_complete: what was asked was done.
+    :param ended_by: why it ended before, else what ended it.
+    :param is_failed: it ended because the interface did.
+    """
+
+    is_complete: bool
+    ended_by: str
+    is_failed: bool
+    books: Books
+    reset_times_ns: list[int] = field(default_factory=list)
+
+
+class PingPong:
+    """One measurement on an acquired DUT.
+
+    :param sink: takes the samples.
+    :param stop: ends it early; draining follows.
+    :param on_tick: called about every 100 ms with the live counts; it returns a reason to end,
+        or None. It must not block.
+    """
+
+    def __init__(
+        self,
+        dut: Dut,
+        config: PingPongConfig,
+        sink: SampleSink,
+        stop: Stop,
+        on_tick: Callable[[dict[str, int]], str | None],
+    ) -> None:
+        self._dut = dut
+        self._config = config
+        self._sink = sink
+        self._stop = stop
+        self._on_tick = on_tick
+        rules = dut.stamp_rules()
+        reply = ReplyConfig(
+            has_replies=config.has_replies,
+            has_timestamps=config.has_timestamps,
+            is_csum_offloaded=dut.is_hardware and bool(dut.features.is_tx_checksum),
+        )
+        numbers = [0]
+        self._responders = [Responder(xsk, dut.capacity, reply, rules, numbers) for xsk in dut.xsks]
+        self._reset_times_ns: list[int] = []
+        self._num_done = 0
+        self._failure: str | None = None
+        self._no_carrier_since_ns = 0
+        self._next_tick_ns = self._next_expiry_ns = 0
+        self._end_ns = 0
+
+    def run(self) -> PingPongResult:
+        """Measure until the count, the duration, a stop or a failure; then drain."""
+        now_ns = time.monotonic_ns()
+        if self._config.duration_ns is not None:
+            self._end_ns = now_ns + self._config.duration_ns
+        reason = self._spin() if self._config.wait == "spin" else self._poll()
+        is_drained = self._drain()
+        self._collect_rest(is_drained=is_drained)
+        return PingPongResult(
+            is_complete=reason in ("count", "duration"),
+            ended_by=reason,
+            is_failed=self._failure is not None,
+            books=close_books(self._dut, self._responders),
+            reset_times_ns=self._reset_times_ns,
+        )
+
+    def _spin(self) -> str:
+        while True:
+            for _ in range(_SPINS_PER_CLOCK):
+                self._serve()
+            reason = self._look_around()
+            if reason:
+                return reason
+
+    def _poll(self) -> str:
+        descriptors = [xsk.fd for xsk in self._dut.xsks]
+        descriptors += [self._stop.fileno(), self._dut.watch.fileno()]
+        while True:
+            if not self._serve():
+                timeout_s = self._sleep_s()
+                if timeout_s:
+                    select.select(descriptors, (), (), timeout_s)
+            reason = self._look_around()
+            if reason:
+                return reason
+
+    def _sleep_s(self) -> float:
+        if any(responder.flight.num_pending for responder in self._responders):
+            return _REAP_PERIOD_S
+        until_ns = self._next_tick_ns
+        if any(responder.num_unharvested for responder in self._responders):
+            until_ns = min(until_ns, time.monotonic_ns() + _HARVEST_AGE_NS)
+        if self._end_ns:
+            until_ns = min(until_ns, self._end_ns)
+        return max(0, until_ns - time.monotonic_ns()) / 1e9
+
+    def _serve(self) -> int:
+        # One round over all queues; returns how much there was to do.
+        work = 0
+        for responder in self._responders:
+            work += responder.serve() + responder.reap()
+        return work
+
+    def _look_around(self) -> str | None:
+        # What need not be done for each packet. Returns why to end, or None.
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        for responder in self._responders:
+            if responder.num_unharvested >= _HARVEST_SIZE or (
+                responder.oldest_unharvested_ns
+                and now_ns - responder.oldest_unharvested_ns > _HARVEST_AGE_NS
+            ):
+                self._harvest(responder)
+        if self._config.count is not None and self._num_done >= self._config.count:
+            return "count"
+        if self._stop.reason is not None:
+            return self._stop.reason
+        monotonic_ns = time.monotonic_ns()
+        if self._end_ns and monotonic_ns >= self._end_ns:
+            return "duration"
+        if monotonic_ns >= self._next_tick_ns:
+            self._next_tick_ns = monotonic_ns + _HOUSEKEEPING_NS
+            return self._tick(monotonic_ns, now_ns)
+        return None
+
+    def _tick(self, monotonic_ns: int, now_ns: int) -> str | None:
+        for responder in self._responders:
+            if responder.flight.needs_kick:
+                responder.flight.kick()
+        if monotonic_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = monotonic_ns + _EXPIRY_NS
+            rules = self._dut.stamp_rules()
+            for responder in self._responders:
+                responder.rules = rules
+                self._put(responder.give_up(now_ns - DRAIN_LIMIT_NS, is_drained=True))
+        self._failure = self._check_link(now_ns)
+        return self._failure or self._on_tick(self._live_counts())
+
+    def _check_link(self, now_ns: int) -> str | None:
+        change = self._dut.watch.check()
+        if change in (LinkChange.CARRIER_BOUNCED, LinkChange.NO_CARRIER) and (
+            change == LinkChange.CARRIER_BOUNCED or not self._no_carrier_since_ns
+        ):
+            self._reset_times_ns.append(now_ns)
+        if change == LinkChange.NO_CARRIER:
+            self._no_carrier_since_ns = self._no_carrier_since_ns or now_ns
+            is_over = now_ns - self._no_carrier_since_ns > _CARRIER_PATIENCE_NS
+        else:
+            self._no_carrier_since_ns = 0
+            is_over = change in (LinkChange.DOWN, LinkChange.VANISHED)
+        if not is_over:
+            return None
+        return f"{self._dut.nic.ifname} {self._dut.watch.describe(change)}"
+
+    def _live_counts(self) -> dict[str, int]:
+        counts = [responder.counts for responder in self._responders]
+        return {
+            "received": sum(count.received for count in counts),
+            "answered": sum(count.answered for count in counts),
+        }
+
+    def _harvest(self, responder: Responder) -> None:
+        batch = responder.harvest(self._reset_times_ns)
+        self._num_done += len(batch)
+        self._put(batch)
+
+    def _put(self, batch: Batch) -> None:
+        if len(batch):
+            self._sink.put(batch)
+
+    def _drain(self) -> bool:
+        """Wait for all completions; returns whether the interface lived until the end."""
+        for responder in self._responders:
+            try:
+                self._dut.program.remove_socket(responder.xsk.queue_id)
+            except SystemCallError as error:
+                self._failure = self._failure or str(error)
+        deadline_ns = time.monotonic_ns() + DRAIN_LIMIT_NS
+        while any(responder.flight.num_pending for responder in self._responders):
+            if self._dut.watch.check() in (LinkChange.DOWN, LinkChange.VANISHED):
+                # What a socket without an interface still has to say is there already.
+                for responder in self._responders:
+                    responder.reap()
+                return False
+            if time.monotonic_ns() > deadline_ns:
+                break
+            if not sum(responder.reap() for responder in self._responders):
+                for responder in self._responders:
+                    if responder.flight.needs_kick:
+                        responder.flight.kick()
+                select.select([self._dut.watch], (), (), _REAP_PERIOD_S)
+        return True
+
+    def _collect_rest(self, *, is_drained: bool) -> None:
+        self._check_link(time.clock_gettime_ns(time.CLOCK_TAI))
+        for responder in self._responders:
+            self._harvest(responder)
+            self._put(responder.give_up(np.iinfo(np.int64).max, is_drained=is_drained))

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One queue of ping-pong: a request comes in, its reply goes out of the same frame.
+
+What the BPF program stored ahead of the request stays readable behind the reply's Tx metadata
+until the completion, so that all of a packet's capture points are read at once, vectorised, after
+it is done, and nothing is copied in between.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xdptstamp import packet, stamp, txmd
+from xdptstamp.measure.inflight import Frames, InFlight
+from xdptstamp.measure.rxmeta import fill_csum_columns, fill_rx_columns
+from xdptstamp.program import META_LEN, META_VERSION, VALID_VLAN
+from xdptstamp.sample import NULL, Batch, Cause, empty_batch
+from xdptstamp.stamp import StampRules
+from xdptstamp.xsk import Xsk
+
+# version, l3_offset, l4_offset, ..., valid, ip_version, udp_csum: see program.META_DTYPE.
+_META = struct.Struct("=IHH34xBBH")
+_VLAN_OF_META = struct.Struct("=HH")
+_VLAN_OFFSET = 32
+
+_RX_BATCH = 16  # small: the first of a burst should not wait for the last
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyConfig:
+    """What to ask with each reply.
+
+    :param has_replies: False: requests are received and recorded only.
+    :param has_timestamps: ask for a Tx timestamp.
+    :param is_csum_offloaded: let the NIC fill in the checksum.
+    """
+
+    has_replies: bool = True
+    has_timestamps: bool = True
+    is_csum_offloaded: bool = False
+
+    @property
+    def flags(self) -> int:
+        timestamp = txmd.TIMESTAMP if self.has_timestamps else 0
+        return timestamp | (txmd.CHECKSUM if self.is_csum_offloaded else 0)
+
+
+@dataclass(slots=True)
+class RxCounts:
+    """The books of one queue's receiving side."""
+
+    received: int = 0
+    answered: int = 0
+    without_meta: int = 0  # redirected by a program that is not ours: nothing known of it
+
+
+class Responder:
+    """Serves one socket; :meth:`serve`, :meth:`reap` and :meth:`harvest` are called in a loop.
+
+    :param numbers: shared by all queues: hands out ``seq``.
+    """
+
+    def __init__(
+        self, xsk: Xsk, capacity: int, config: ReplyConfig, rules: StampRules, numbers: list[int]
+    ) -> None:
+        num_frames = xsk.umem.num_frames
+        self.xsk = xsk
+        self.flight = InFlight(xsk, capacity)
+        self.rules = rules
+        self.counts = RxCounts()
+        self._config = config
+        self._options = txmd.OPTION if config.flags else 0
+        self._numbers = numbers
+        self._seq = np.zeros(num_frames, dtype=np.int64)
+        self._rx_app_ns = np.zeros(num_frames, dtype=np.int64)
+        self._rx_addr = np.zeros(num_frames, dtype=np.int64)
+        self._rx_len = np.zeros(num_frames, dtype=np.int64)
+        self._seqs = self._seq.data
+        self._apps = self._rx_app_ns.data
+        self._addrs = self._rx_addr.data
+        self._lens = self._rx_len.data
+        self._unanswered: list[int] = []
+        self._shift = xsk.umem.frame_size.bit_length() - 1
+        self._view = xsk.umem.view
+        self.oldest_unharvested_ns = 0
+        self._refill(np.arange(num_frames, dtype=np.intp))
+
+    def serve(self) -> int:
+        """Receive what has come and answer it; returns how many packets were received."""
+        ring = self.xsk.rx
+        start, count = ring.peek(min(_RX_BATCH, self.flight.num_free))
+        if not count:
+            return 0
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        words, mask = ring.words, ring.mask
+        received = []
+        for position in range(start, start + count):
+            index = (position & mask) * 2
+            received.append((words[index], words[index + 1] & 0xFFFFFFFF))
+        ring.release(count)
+        replies = []
+        for addr, length in received:
+            reply = self._reply(addr, length) if self._config.has_replies else None
+            if reply is None:
+                self._unanswered.append(addr >> self._shift)
+            else:
+                replies.append(reply)
+        if replies:
+            self.flight.send(replies, self._options)
+            self.counts.answered += len(replies)
+        self._note(received, now_ns)
+        return count
+
+    def _reply(self, addr: int, length: int) -> tuple[int, int] | None:
+        # Turns the request at addr into its reply; None: not a packet our program has checked.
+        view = self._view
+        version, l3_offset, l4_offset, valid, ip_version, csum = _META.unpack_from(
+            view, addr - META_LEN
+        )
+        if version != META_VERSION:
+            return None
+        if self._config.is_csum_offloaded:
+            csum = packet.pseudo_sum(view, addr, l3_offset, ip_version)
+        packet.turn_around(view, addr, l3_offset, ip_version, csum)
+        if valid & VALID_VLAN:
+            proto, tci = _VLAN_OF_META.unpack_from(view, addr - META_LEN + _VLAN_OFFSET)
+            addr = packet.insert_vlan_tag(view, addr, proto, tci)
+            length += packet.VLAN_LEN
+            l4_offset += packet.VLAN_LEN
+        metadata_addr = addr - self.xsk.umem.tx_metadata_len
+        txmd.write_request(
+            view, metadata_addr, self._config.flags, l4_offset, packet.UDP_CSUM_OFFSET
+        )
+        return addr, length
+
+    def _note(self, received: list[tuple[int, int]], now_ns: int) -> None:
+        # What the replies need not wait for.
+        seq, shift = self._numbers[0], self._shift
+        for addr, length in received:
+            frame = addr >> shift
+            self._seqs[frame] = seq
+            self._apps[frame] = now_ns
+            self._addrs[frame] = addr
+            self._lens[frame] = length
+            seq += 1
+        self._numbers[0] = seq
+        self.counts.received += len(received)
+        if not self.oldest_unharvested_ns:
+            self.oldest_unharvested_ns = now_ns
+
+    def reap(self) -> int:
+        """Note the completions that have come; returns how many."""
+        return self.flight.reap()
+
+    @property
+    def num_unharvested(self) -> int:
+        """Packets that are done and whose samples are not yet built."""
+        return self.flight.num_completed + len(self._unanswered)
+
+    def harvest(self, reset_times_ns: list[int]) -> Batch:
+        """Build the samples of the packets that are done, and give their frames back to ``fill``.
+
+        :param reset_times_ns: when the adapter was reset or its link went, CLOCK_TAI, ascending.
+        :return: one row a packet, in the order of completions, then those without a reply.
+        """
+        frames, done = self.flight.take_completed(reset_times_ns)
+        stamps, causes = stamp.judge(self.rules, done)
+        sent = self._rows(frames)
+        self._fill_tx_columns(sent, frames, causes)
+        sent["tx_hw_ns" if self.rules.is_hardware else "tx_sw_ns"] = stamps
+        sent["tx_comp_ns"] = done.tx_comp_ns
+        silent = np.array(self._unanswered, dtype=np.intp)
+        self._unanswered.clear()
+        unanswered = self._rows(silent)
+        has_meta = unanswered["rx_xdp_ns"] != NULL
+        self.counts.without_meta += int(np.count_nonzero(~has_meta))
+        returned = np.array(self.flight.take_returned(), dtype=np.intp)
+        self._refill(np.concatenate((frames, silent, returned)))
+        self.oldest_unharvested_ns = 0
+        return np.concatenate((sent, unanswered[has_meta]))
+
+    def give_up(self, submitted_before_ns: int, *, is_drained: bool) -> Batch:
+        """The samples of packets whose completion is waited for no longer.
+
+        :param submitted_before_ns: only those submitted before that time, CLOCK_TAI.
+        :param is_drained: the drain ran to its limit with the interface alive.
+        """
+        frames = self.flight.give_up(submitted_before_ns)
+        causes = stamp.causes_of_uncompleted(
+            self.flight.submit_number[frames], self.flight.last_completed, is_drained=is_drained
+        )
+        causes[~self.flight.is_requested(frames)] = Cause.NONE
+        rows = self._rows(frames)
+        self._fill_tx_columns(rows, frames, causes)
+        return rows
+
+    def _rows(self, frames: Frames) -> Batch:
+        # What was known at reception.
+        rows = empty_batch(len(frames))
+        rows["seq"] = self._seq[frames]
+        rows["queue_id"] = self.xsk.queue_id
+        rows["addr"] = self._rx_addr[frames]
+        rows["len"] = self._rx_len[frames]
+        rows["rx_app_ns"] = self._rx_app_ns[frames]
+        fill_rx_columns(rows, self.xsk.umem, self._rx_addr[frames])
+        return rows
+
+    def _fill_tx_columns(self, rows: Batch, frames: Frames, causes: npt.NDArray[np.uint8]) -> None:
+        fill_csum_columns(rows, self.xsk.umem, self._rx_addr[frames], self.flight.tx_addr[frames])
+        rows["addr"] = self.flight.tx_addr[frames]
+        rows["len"] = self.flight.tx_len[frames]
+        rows["tx_app_ns"] = self.flight.tx_app_ns[frames]
+        rows["cause"] = causes
+
+    def _refill(self, frames: Frames) -> None:
+        # The fill ring has an entry for every frame, so this never meets a full one.
+        if not len(frames):
+            return
+        ring = self.xsk.fill
+        start, count = ring.reserve(len(frames))
+        assert count == len(frames), "a frame was given back twice"
+        ring.addrs[ring.entries(start, count)] = frames << self._shift
+        ring.submit(count)
+        if ring.needs_wakeup():
+            self.xsk.wakeup_rx()
