@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``--fail-if``: limits that a user sets on counts and intervals, judged exactly.
+
+Shares and durations are compared as fractions, never as floats. A percentile is as exact as
+:class:`xdptstamp.stats.Histogram` gives it, and its warning says so; minimum and maximum are exact.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from xdptstamp.runinfo import RunInfo, Warning
+from xdptstamp.sample import INTERVALS_OF_KIND, Cause, interval_name
+from xdptstamp.stats import RELATIVE_ERROR, Summary
+from xdptstamp.text.intervals import refusal
+
+_OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+_NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_EXPRESSION = re.compile(
+    r"\s*(?P<name>[a-z_]+)(?:\s+(?P<quantile>[a-z][a-z0-9.]*))?"
+    r"\s*(?P<operator>>=|<=|>|<)\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|[a-z]*)\s*",
+    re.ASCII,
+)
+_QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)", re.ASCII)
+
+_CAUSE_OF_NAME = {cause.label: cause for cause in Cause if cause is not Cause.NONE}
+# Counts that the run's books hold, and the one that `%` is of.
+_BOOKS = {
+    "ping-pong": (
+        "received",
+        (
+            "answered",
+            "refused",
+            "rx_dropped",
+            "rx_ring_full",
+            "lost",
+            "dropped_by_kernel",
+            "recorder_overruns",
+        ),
+    ),
+    "ping": ("sent", ("lost", "duplicates", "reordered", "corrupted", "recorder_overruns")),
+}
+# Short names, by kind of timestamps.
+_ALIASES = {
+    "turnaround": {
+        "hardware": "rx_hw_to_tx_hw_ns",
+        "software": "rx_xdp_to_tx_sw_ns",
+    },
+    "round_trip": {key: "tx_app_to_rx_app_ns" for key in ("hardware", "software", "none")},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailIf:
+    """One ``--fail-if`` expression; the run fails if it is true, or cannot be told.
+
+    :param text: as typed.
+    :param name: a count, a cause or an interval (with ``_ns``), or ``turnaround``.
+    :param quantile: share, 0 for the minimum and 1 for the maximum; None for a count.
+    :param operator: ``>``, ``>=``, ``<`` or ``<=``.
+    :param limit: count, nanoseconds or percent.
+    :param is_percent: the limit is a share of what was requested, sent or received.
+    """
+
+    text: str
+    name: str
+    quantile: Fraction | None
+    operator: str
+    limit: Fraction
+    is_percent: bool = False
+
+    def check(self, info: RunInfo, summary: Summary) -> Warning | None:
+        """A warning if the limit is missed, or if the run has no such value; else None."""
+        try:
+            value, shown = self._value(info, summary)
+        except _NoValueError as error:
+            return self._warning("has no value to judge", str(error), "run longer, or ask less")
+        if not _OPERATORS[self.operator](value, self.limit):
+            return None
+        return self._warning("is true", shown, "this limit is yours: --fail-if")
+
+    def _value(self, info: RunInfo, summary: Summary) -> tuple[Fraction, str]:
+        if self.quantile is not None:
+            value = _interval_value(self.name, self.quantile, info, summary)
+            is_exact = self.quantile in (0, 1)
+            error = "" if is_exact else f" (within 1/{RELATIVE_ERROR.denominator})"
+            return Fraction(value), f"{value} ns{error}"
+        count, whole = _count_value(self.name, info, summary)
+        if not self.is_percent:
+            return Fraction(count), str(count)
+        if not whole:
+            raise _NoValueError(f"{self.name}: nothing to take a share of")
+        return Fraction(count * 100, whole), f"{count} of {whole}"
+
+    def _warning(self, what: str, shown: str, advice: str) -> Warning:
+        return Warning(
+            key="fail-if",
+            message=f"--fail-if '{self.text}' {what}",
+            value=shown,
+            limit=self.text,
+            advice=advice,
+            is_untrusted=True,
+        )
+
+
+class _NoValueError(Exception):
+    pass
+
+
+def parse_fail_if(text: str, kind: str | None = None) -> FailIf:
+    """Read one ``--fail-if`` expression.
+
+    :param kind: kind of run; names that this kind does not have are refused.
+    :raises ValueError: If it is none; the message shows the grammar.
+    """
+    match = _EXPRESSION.fullmatch(text)
+    if match is None:
+        raise _grammar_error(text, "not an expression", kind)
+    name, quantile, unit = match["name"], match["quantile"], match["unit"]
+    number = Fraction(match["number"])
+    if quantile is None:
+        if name not in _count_names(kind):
+            raise _grammar_error(text, f"unknown count {name!r}", kind)
+        if unit not in ("", "%") or (not unit and number.denominator != 1):
+            raise _grammar_error(text, "a count is compared with a whole number or a %", kind)
+        return FailIf(text.strip(), name, None, match["operator"], number, unit == "%")
+    full_name = _full_interval_name(name, kind)
+    if full_name is None:
+        raise _grammar_error(text, f"unknown interval {name!r}", kind)
+    if unit not in _NS_PER_UNIT:
+        raise _grammar_error(text, "an interval is compared with a duration", kind)
+    share = _share(quantile)
+    if share is None:
+        raise _grammar_error(text, f"unknown quantile {quantile!r}", kind)
+    return FailIf(text.strip(), full_name, share, match["operator"], number * _NS_PER_UNIT[unit])
+
+
+# Kinds to look at: the one given, else all.
+def _kinds(kind: str | None) -> list[str]:
+    return [kind] if kind in _BOOKS else list(_BOOKS)
+
+
+def _count_names(kind: str | None) -> list[str]:
+    causes = [] if kind == "ping" else ["missing", "stamped", *_CAUSE_OF_NAME]
+    books = [name for each in _kinds(kind) for name in _BOOKS[each][1]]
+    return list(dict.fromkeys([*causes, *books]))
+
+
+def _interval_names(kind: str | None) -> list[str]:
+    return [interval_name(*ends) for each in _kinds(kind) for ends in INTERVALS_OF_KIND[each]]
+
+
+# With `_ns` or without, and `tx_app_to_hw` for `tx_app_to_tx_hw`.
+def _full_interval_name(name: str, kind: str | None) -> str | None:
+    if name in _ALIASES and kind in (None, "ping" if name == "round_trip" else "ping-pong"):
+        return name
+    wanted = f"{name.removesuffix('_ns')}_ns"
+    for full in _interval_names(kind):
+        start, _, end = full.partition("_to_")
+        short = f"{start}_to_{end.removeprefix(start[:3])}"
+        if wanted in (full, short):
+            return full
+    return None
+
+
+def _share(quantile: str) -> Fraction | None:
+    if quantile in ("min", "max"):
+        return Fraction(quantile == "max")
+    match = _QUANTILE.fullmatch(quantile)
+    share = Fraction(match[1]) / 100 if match else Fraction(0)
+    return share or None
+
+
+def _grammar_error(text: str, problem: str, kind: str | None) -> ValueError:
+    intervals = [name.removesuffix("_ns") for name in _interval_names(kind)]
+    aliases = [name for name in _ALIASES if _full_interval_name(name, kind)]
+    return ValueError(
+        f"--fail-if {text!r}: {problem}.\n"
+        "It reads: COUNT OP NUMBER[%]  or  INTERVAL min|pNN|max OP DURATION\n"
+        "OP is > >= < <=, DURATION like 50us (ns us ms s); % is of what was requested,\n"
+        "sent or received. Examples: 'missing > 0.1%', 'turnaround p99.9 >= 1ms'.\n"
+        f"COUNT: {' '.join(_count_names(kind))}\n"
+        f"INTERVAL: {' '.join([*aliases, *intervals])}"
+    )
+
+
+def _count_value(name: str, info: RunInfo, summary: Summary) -> tuple[int, int]:
+    missing = summary.num_missing
+    requested = summary.num_stamped + missing
+    if name in ("missing", "stamped") or name in _CAUSE_OF_NAME:
+        if not requested:
+            raise _NoValueError(f"{name}: no timestamp was requested")
+        counts = {"missing": missing, "stamped": summary.num_stamped}
+        cause = _CAUSE_OF_NAME.get(name)
+        return (counts[name] if cause is None else summary.causes.get(cause, 0)), requested
+    count = info.counts.get(name)
+    if not isinstance(count, int):
+        raise _NoValueError(f"{name}: this run does not count it")
+    whole = info.counts.get(_BOOKS.get(info.kind, ("received", ()))[0])
+    return count, whole if isinstance(whole, int) else 0
+
+
+def _interval_value(name: str, share: Fraction, info: RunInfo, summary: Summary) -> int:
+    if name in _ALIASES:
+        known = _ALIASES[name].get(info.timestamps)
+        if known is None:
+            raise _NoValueError(f"{name}: the run has no timestamps")
+        name = known
+    reason = refusal(info, name)
+    if reason:
+        raise _NoValueError(f"{name}: {reason}")
+    histogram = summary.intervals.get(name)
+    if histogram is None or not histogram.count:
+        raise _NoValueError(f"{name}: no sample has it")
+    if share in (0, 1):
+        return int(histogram.max if share else histogram.min)
+    if not histogram.is_supported(float(share)):
+        percentile = f"p{float(share * 100):g}"
+        raise _NoValueError(f"{name}: {histogram.count} samples are too few for {percentile}")
+    return int(histogram.quantile(float(share)))

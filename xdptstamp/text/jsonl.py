@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run as JSON lines: ``{"type": "start"|"sample"|"end", ...}``, integers as integers.
+
+A missing value is null, ``cause`` is its word or null. ``start`` and ``end`` carry the run info
+as ``run.json`` does; ``end`` also the summary, nanoseconds throughout (percentiles as exact as
+:data:`xdptstamp.stats.RELATIVE_ERROR` says), with null for a percentile that the number of
+samples does not support and ``refused`` for an interval across clocks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from xdptstamp.runinfo import RunInfo
+from xdptstamp.sample import COLUMNS_OF_KIND, NULL, Batch, Cause, column
+from xdptstamp.stats import Histogram, Summary
+from xdptstamp.text.intervals import QUANTILES, refusal
+from xdptstamp.text.lines import write_lines
+from xdptstamp.text.summary import warning_lines
+
+_CAUSE_WORDS = ["null" if cause is Cause.NONE else f'"{cause.label}"' for cause in sorted(Cause)]
+
+
+class JsonlOutput:
+    """``--format jsonl``."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+
+    def start(self, info: RunInfo) -> None:
+        """Write the first line."""
+        self._kind = info.kind
+        write_lines([_dump({"type": "start", "info": info.to_json()})])
+
+    def batch(self, batch: Batch, summary: Summary, status: dict[str, int]) -> None:
+        """Write one line for each sample."""
+        write_lines(sample_lines(self._kind, batch))
+
+    def tick(self, summary: Summary, status: dict[str, int]) -> None:
+        """Nothing: a reader of JSON lines takes samples only."""
+
+    def end(self, info: RunInfo, summary: Summary) -> None:
+        """Write the last line; warnings also to stderr."""
+        last = {"type": "end", "info": info.to_json(), "summary": summary_json(info, summary)}
+        write_lines([_dump(last)])
+        for warning in info.warnings:
+            write_lines(warning_lines(warning), sys.stderr)
+
+
+def sample_lines(kind: str, batch: Batch) -> list[str]:
+    """One JSON object for each sample, with the columns of ``kind``."""
+    names = COLUMNS_OF_KIND[kind]
+    # Filled in by hand: a flood gives tens of thousands of lines a second.
+    members = ",".join(f'"{name}":%s' for name in names)
+    line = f'{{"type":"sample",{members}}}'
+    return [line % row for row in zip(*(_json_values(batch, name) for name in names), strict=True)]
+
+
+def summary_json(info: RunInfo, summary: Summary) -> dict[str, Any]:
+    """The summary as JSON: counts, causes by word, intervals by name."""
+    return {
+        "num_samples": summary.num_samples,
+        "num_stamped": summary.num_stamped,
+        "num_not_requested": summary.num_not_requested,
+        "num_warmup": summary.num_warmup,
+        "causes": {cause.label: count for cause, count in summary.causes.items() if count},
+        "intervals": {
+            name: _interval_json(histogram, refusal(info, name))
+            for name, histogram in summary.intervals.items()
+        },
+    }
+
+
+def _interval_json(histogram: Histogram, reason: str | None) -> dict[str, Any]:
+    if reason:
+        return {"count": histogram.count, "refused": reason}
+    shares: dict[str, int | None] = {
+        title: histogram.quantile(share) if histogram.is_supported(share) else None
+        for title, share in QUANTILES
+    }
+    return {"count": histogram.count, "min": histogram.min, **shares, "max": histogram.max}
+
+
+# A column as JSON values; `null` where one is missing.
+def _json_values(batch: Batch, name: str) -> list[str]:
+    values = batch[name].tolist()
+    if name == "cause":
+        return [_CAUSE_WORDS[value] for value in values]
+    if batch.dtype[name].kind == "b":
+        return ["true" if value else "false" for value in values]
+    if column(name).is_nullable:
+        return ["null" if value == NULL else str(value) for value in values]
+    return [str(value) for value in values]
+
+
+# `default`: paths in the run info; `allow_nan`: NaN is not JSON.
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), default=str, allow_nan=False)
