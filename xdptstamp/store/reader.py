@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reading runs, complete or not: ``run = open_run(path)``, then ``iter_batches(run)``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from xdptstamp.errors import RunFileError
+from xdptstamp.run import Run
+from xdptstamp.runinfo import RunInfo
+from xdptstamp.sample import COLUMNS_OF_KIND, Batch
+from xdptstamp.store.files import file_error
+from xdptstamp.store.rundir import INFO_NAME, SAMPLES_NAME, decode_info, is_being_written
+
+
+def open_run(path: Path) -> Run:
+    """Open a run folder, also one that is being written or was killed.
+
+    :return: the run; a "running" one that nobody writes any more reads as "interrupted".
+    :raises RunFileError: If it is no run, damaged, unreadable or of an unknown schema.
+    """
+    path = Path(path)
+    info = _read_info(path / INFO_NAME)
+    try:
+        if info.state == "running" and not is_being_written(path):
+            # Whoever wrote it may have finished between the two looks.
+            info = _read_info(path / INFO_NAME)
+            if info.state == "running":
+                info.state, info.ended_by = "interrupted", info.ended_by or "killed"
+    except OSError as error:
+        raise file_error(path, "see whether this run is still being written", error) from error
+    return Run(path, info, iter_batches)
+
+
+def iter_batches(run: Run, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+    """Read a run's samples in order with bounded memory. See :meth:`Run.batches`.
+
+    :raises RunFileError: If a file of samples cannot be read, or lacks a column.
+    """
+    known = COLUMNS_OF_KIND[run.info.kind]
+    names = known if columns is None else tuple(columns)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        problem = f"runs of kind {run.info.kind} have no column {', '.join(unknown)}"
+        raise RunFileError(run.path, problem)
+    for file in sample_files(run.path):
+        yield from _iter_file(file, names)
+
+
+def sample_files(path: Path) -> list[Path]:
+    """The closed files of samples of a run folder, oldest first."""
+    # By number: the name's width grows after 99999 files.
+    files = (path / SAMPLES_NAME).glob("[0-9]*.parquet")
+    return sorted(files, key=lambda file: (len(file.name), file.name))
+
+
+def _read_info(path: Path) -> RunInfo:
+    try:
+        info = decode_info(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        problem = "no such run folder"
+        if path.parent.exists():
+            problem = f"not a run: there is no {INFO_NAME} in it"
+        raise RunFileError(path.parent, problem) from error
+    except OSError as error:
+        raise RunFileError(path, f"cannot read it: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        problem = f"truncated or damaged, it is not valid JSON ({error})"
+        raise RunFileError(path, problem) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFileError(path, f"not a run info that can be read here: {error}") from error
+    if info.kind not in COLUMNS_OF_KIND:
+        raise RunFileError(path, f"unknown kind of run: {info.kind!r}")
+    return info
+
+
+def _iter_file(file: Path, names: Sequence[str]) -> Iterator[Batch]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from xdptstamp.store.table import CHUNK_ROWS, to_batch
+
+    try:
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            missing = [name for name in names if name not in parquet.schema_arrow.names]
+            if missing:
+                raise RunFileError(file, f"has no column {', '.join(missing)}")
+            for records in parquet.iter_batches(CHUNK_ROWS, columns=list(names), use_threads=False):
+                yield to_batch(records, names)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFileError(file, f"cannot read these samples: {error}") from error

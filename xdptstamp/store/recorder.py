@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The measuring process's way to its recorder process.
+
+::
+
+    with create_run(None, info) as run_dir, Recorder(run_dir, status_names=["sent"]) as recorder:
+        recorder.start(info)                # what was obtained is known: the header can be shown
+        while measuring:
+            recorder.put(batch)             # copies, never waits, never fails
+            recorder.status[0] = num_sent
+            recorder.flush()                # when idle, or every 100 ms
+            if recorder.should_stop or recorder.error:
+                break
+        info.counts["recorder_overruns"] = recorder.num_overrun
+        summary = recorder.finish(info)
+
+The recorder writes the Parquet files and drives the text output. It is a new program, not a
+fork: what the measuring process maps and locks is not copied. It inherits CPU affinity as every
+child does, so make the ``Recorder`` before you pin or raise yourself; its scheduling is that of
+a batch job, so that it does not preempt who measures on the same core. If the
+measuring process is killed, the recorder still writes what was put and ends the run. If the
+recorder is killed, ``error`` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from xdptstamp.errors import RunFileError, SetupError
+from xdptstamp.runinfo import RunInfo
+from xdptstamp.sample import Batch
+from xdptstamp.stats import Summary
+from xdptstamp.store.blocks import BLOCK_ROWS, NUM_BLOCKS, Geometry, PostingSide, make_memory
+from xdptstamp.store.export import check_new_file
+from xdptstamp.store.rundir import RunDir, encode_info
+
+#: Module that is run as the recorder process where no text output is wanted.
+PLAIN_MODULE = "xdptstamp.store.recorder_process"
+
+_START_LIMIT_S = 60.0
+_STALL_LIMIT_S = 60.0
+_ABORT_LIMIT_S = 10.0
+_LOOK_S = 0.25  # how often a wait, or `error`, looks whether the recorder lives
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setup:
+    """What a recorder process is told when it starts."""
+
+    run_path: Path
+    info: bytes
+    memory_fd: int
+    event_fd: int
+    geometry: Geometry
+    status_names: tuple[str, ...]
+    csv_file: Path | None
+    output_args: tuple[str, ...]
+
+
+class Recorder:
+    """Hands samples to a recorder process; a :class:`xdptstamp.sample.SampleSink`.
+
+    Make it before scheduling, CPU affinity or memory locks are set; returns once the recorder
+    process is ready, about half a second later.
+
+    :param run_dir: where to record.
+    :param module: the module to run as recorder process; one of ``cli`` adds text outputs.
+    :param output_args: for the text output, handed to ``module`` as they are.
+    :param status_names: names of the live counters in ``status``.
+    :param csv_file: a CSV wanted besides, of however many rows; it must not exist.
+    :param num_blocks: blocks the recorder may lag behind.
+    :param block_rows: samples of a block.
+    :raises RunFileError: If ``csv_file`` exists or cannot be made.
+    :raises SetupError: If the recorder process does not start.
+    """
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        *,
+        module: str = PLAIN_MODULE,
+        output_args: Sequence[str] = (),
+        status_names: Sequence[str] = (),
+        csv_file: Path | None = None,
+        num_blocks: int = NUM_BLOCKS,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        if csv_file is not None:
+            check_new_file(csv_file)
+        self._run_dir = run_dir
+        self._is_ended = False
+        self._next_look = 0.0
+        self._death: str | None = None
+        self._has_stalled = False
+        geometry = Geometry(num_blocks, block_rows, len(status_names))
+        with contextlib.ExitStack() as fds:
+            memory_fd = make_memory(geometry)
+            fds.callback(os.close, memory_fd)
+            self._event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            fds.callback(os.close, self._event_fd)
+            self._blocks = PostingSide(memory_fd, self._event_fd, geometry)
+            setup = Setup(
+                run_path=run_dir.path,
+                info=encode_info(run_dir.info),
+                memory_fd=memory_fd,
+                event_fd=self._event_fd,
+                geometry=geometry,
+                status_names=tuple(status_names),
+                csv_file=csv_file and csv_file.absolute(),
+                output_args=tuple(output_args),
+            )
+            self._popen, self._conn = _spawn(module, setup, run_dir.lock_fd)
+            self._await_ready(setup)
+            os.close(memory_fd)
+            fds.pop_all()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the recorder process."""
+        return self._popen.pid
+
+    @property
+    def num_overrun(self) -> int:
+        """Samples that were put while no block was free; they are not recorded."""
+        return self._blocks.num_overrun
+
+    @property
+    def num_waiting(self) -> int:
+        """Blocks the recorder has not taken in yet."""
+        return self._blocks.num_waiting
+
+    @property
+    def status(self) -> npt.NDArray[np.int64]:
+        """The live counters, in the order of their names: write them here."""
+        return self._blocks.status
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether nobody reads the text output any more (a read of shared memory)."""
+        return self._blocks.should_stop
+
+    @property
+    def error(self) -> str | None:
+        """What the recorder failed at, or that it is gone; None while all is well.
+
+        A read of shared memory, and four times a second a look at the process.
+        """
+        now = time.monotonic()
+        if now >= self._next_look and not self._is_ended:
+            self._next_look = now + _LOOK_S
+            if self._popen.poll() is not None:
+                self._death = self._death_text()
+        return self._blocks.error or self._death
+
+    def start(self, info: RunInfo) -> None:
+        """Tell the recorder what runs; before this it takes nothing in and shows nothing."""
+        data = encode_info(info)
+        # A recorder that is gone is seen by `error` and named by `finish`.
+        with contextlib.suppress(OSError):
+            self._conn.send(("start", data))
+
+    def put(self, batch: Batch) -> None:
+        """Copy samples to the recorder. Never blocks; without room they count as overrun."""
+        self._blocks.put(batch)
+
+    def flush(self) -> None:
+        """Let the recorder have what was put so far. Never blocks."""
+        self._blocks.flush()
+
+    def skip_output(self) -> None:
+        """Show nothing any more, not even what is being shown. Safe in a signal handler."""
+        if not self._is_ended:
+            self._popen.send_signal(signal.SIGUSR1)
+
+    def finish(
+        self,
+        info: RunInfo,
+        *,
+        judge: Callable[[Summary], None] | None = None,
+        skip_output: bool = False,
+    ) -> Summary:
+        """Hand over the rest, and wait until all is written and shown.
+
+        :param info: the run info at the end, of the ``kind`` the run began with.
+        :param judge: called with the summary before ``info`` is written and shown; may add to
+            ``info`` what follows from the samples, such as warnings.
+        :param skip_output: show nothing any more.
+        :return: the summary of all samples recorded.
+        :raises RunFileError: If something could not be written or shown, or the recorder is
+            gone; what was closed before is there, and ``run.json`` is valid.
+        """
+        self._blocks.post_last()
+        if skip_output:
+            self.skip_output()
+        summary: Summary = self._ask(info, "drain", None, "drained")
+        if judge is not None:
+            judge(summary)
+        problem = self._ask(info, "finish", encode_info(info), "recorded")
+        shown_problem = self._ask(info, None, None, "shown")
+        self._end()
+        if problem or shown_problem:
+            raise RunFileError(*(problem or shown_problem))
+        return summary
+
+    def close(self) -> None:
+        """End a recorder that was not finished: what was put is written, and "interrupted"."""
+        if not self._is_ended:
+            with contextlib.suppress(OSError):
+                self._conn.send(("abort", None))
+            self._end(_ABORT_LIMIT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _await_ready(self, setup: Setup) -> None:
+        try:
+            self._conn.send(setup)
+            if self._conn.poll(_START_LIMIT_S):
+                self._conn.recv()
+                return
+            problem = f"the recorder process was not ready within {_START_LIMIT_S:.0f} s"
+        except (EOFError, OSError):
+            self._popen.wait()
+            problem = f"the recorder process did not start ({_ending(self._popen.returncode)})"
+        self._popen.kill()
+        self._popen.wait()
+        self._conn.close()
+        raise SetupError("recorder", f"{problem}; what it printed above says why")
+
+    # Sends a message, if any, and waits for the answer.
+    def _ask(self, info: RunInfo, word: str | None, payload: object, answer: str) -> Any:
+        try:
+            if word is not None:
+                self._conn.send((word, payload))
+            return self._receive(answer)
+        except (EOFError, OSError) as error:
+            self._end()
+            self._mark_interrupted(info)
+            raise RunFileError(self._run_dir.path, self._death_text()) from error
+
+    # The recorder may take long over a big CSV, and for ever if who reads its output does; without
+    # either it must get on.
+    def _receive(self, answer: str) -> Any:
+        seen, since = self._blocks.heartbeat, time.monotonic()
+        while not self._conn.poll(_LOOK_S):
+            heartbeat = self._blocks.heartbeat
+            if heartbeat != seen or self._blocks.is_in_output:
+                seen, since = heartbeat, time.monotonic()
+            elif time.monotonic() - since > _STALL_LIMIT_S:
+                self._has_stalled = True
+                self._popen.kill()
+        word, payload = self._conn.recv()
+        if word != answer:
+            raise AssertionError(f"the recorder answered {word!r}, not {answer!r}")
+        return payload
+
+    # By now the recorder ends by itself; if not, it must not outlive the run.
+    def _end(self, limit_s: float = _STALL_LIMIT_S) -> None:
+        try:
+            self._popen.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        if not self._is_ended:
+            self._is_ended = True
+            self._conn.close()
+            os.close(self._event_fd)
+
+    def _mark_interrupted(self, info: RunInfo) -> None:
+        info = dataclasses.replace(info, state="interrupted", ended_by="recorder")
+        self._run_dir.write_info(info)
+
+    def _death_text(self) -> str:
+        if self._blocks.error:
+            return self._blocks.error
+        how = f"ended early ({_ending(self._popen.returncode)})"
+        if self._has_stalled:
+            how = f"stood still for {_STALL_LIMIT_S:.0f} s and was ended: is the disk there?"
+        return f"the recorder process {how}; samples are kept up to its last flush. Measure again"
+
+
+def _ending(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exit code {returncode}"
+
+
+# In a session of its own, so that Ctrl-C reaches only who measures.
+def _spawn(
+    module: str, setup: Setup, lock_fd: int
+) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+    ours, theirs = socket.socketpair()
+    try:
+        popen = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(setup.run_path)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), setup.memory_fd, setup.event_fd, lock_fd),
+            start_new_session=True,
+            env=_environment(),
+        )
+    except OSError as error:
+        ours.close()
+        raise SetupError("recorder", f"cannot start {sys.executable}: {error.strerror}") from error
+    finally:
+        theirs.close()
+    return popen, Connection(ours.detach())
+
+
+# The same modules as here (-P: and none from whatever folder the user stands in); and no pool of
+# threads on cores that measure.
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
