@@ -118,7 +118,7 @@ def enter(name: str) -> None:
     """
     _set_netns(name)
     if os.path.ismount("/sys"):
-        _remount_sysfs(name)
+        _remount_sysfs()
 
 
 @contextlib.contextmanager
@@ -226,7 +226,7 @@ def _pin_new_namespace(mount_point: Path) -> None:
     check(_mount(_THIS_NETNS, target, "none", _MS_BIND), "mount", target, _NEEDS_ADMIN)
 
 
-def _remount_sysfs(name: str) -> None:
+def _remount_sysfs() -> None:
     # sysfs shows the network namespace it was mounted from. In a mount namespace of our own the
     # right one goes over the old; the mounts below the old are carried over.
     check(_libc.unshare(_CLONE_NEWNS), "unshare", "the mount namespace", _NEEDS_ADMIN)
@@ -239,7 +239,7 @@ def _remount_sysfs(name: str) -> None:
             fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
             stack.callback(os.close, fd)
             below.append((fd, target))
-        check(_mount(name, "/sys", "sysfs", read_only), "mount", "/sys", _NEEDS_ADMIN)
+        check(_mount("sysfs", "/sys", "sysfs", read_only), "mount", "/sys", _NEEDS_ADMIN)
         for fd, target in below:
             source = f"/proc/thread-self/fd/{fd}"
             check(_mount(source, target, "none", _MS_BIND | _MS_REC), "mount", target)
