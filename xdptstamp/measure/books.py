@@ -59,6 +59,7 @@ def close_books(dut: Dut, responders: list[Responder]) -> Books:
             **kernel,
             "rx_left_in_ring": left,
             "without_meta": sum(responder.counts.without_meta for responder in responders),
+            "stamp_steps_back": sum(r.counts.stamp_steps_back for r in responders),
             "lost": lost,
             "completed_after_lost": sum(c.completed_after_lost for c in tx),
             "completed_unexpected": sum(c.completed_unexpected for c in tx),

@@ -209,6 +209,7 @@ class PingPong:
     def _live_counts(self) -> dict[str, int]:
         counts = [responder.counts for responder in self._responders]
         return {
+            **self._dut.program.counters(),
             "received": sum(count.received for count in counts),
             "answered": sum(count.answered for count in counts),
         }

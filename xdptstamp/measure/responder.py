@@ -57,6 +57,7 @@ class RxCounts:
     received: int = 0
     answered: int = 0
     without_meta: int = 0  # redirected by a program that is not ours: nothing known of it
+    stamp_steps_back: int = 0  # stamps earlier than the one before, in the order of completions
 
 
 class Responder:
@@ -88,6 +89,7 @@ class Responder:
         self._shift = xsk.umem.frame_size.bit_length() - 1
         self._view = xsk.umem.view
         self.oldest_unharvested_ns = 0
+        self._last_stamp_ns = 0
         self._refill(np.arange(num_frames, dtype=np.intp))
 
     def serve(self) -> int:
@@ -174,6 +176,7 @@ class Responder:
         self._fill_tx_columns(sent, frames, causes)
         sent["tx_hw_ns" if self.rules.is_hardware else "tx_sw_ns"] = stamps
         sent["tx_comp_ns"] = done.tx_comp_ns
+        self._count_steps_back(stamps[stamps != NULL])
         silent = np.array(self._unanswered, dtype=np.intp)
         self._unanswered.clear()
         unanswered = self._rows(silent)
@@ -198,6 +201,12 @@ class Responder:
         rows = self._rows(frames)
         self._fill_tx_columns(rows, frames, causes)
         return rows
+
+    def _count_steps_back(self, stamps: npt.NDArray[np.int64]) -> None:
+        if len(stamps):
+            steps = np.diff(stamps, prepend=self._last_stamp_ns)
+            self.counts.stamp_steps_back += int(np.count_nonzero(steps < 0))
+            self._last_stamp_ns = int(stamps[-1])
 
     def _rows(self, frames: Frames) -> Batch:
         # What was known at reception.
