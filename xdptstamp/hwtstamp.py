@@ -263,16 +263,16 @@ class HwtstampGuard:
 
     def _candidates(self, found: HwtstampConfig) -> list[HwtstampConfig]:
         info = self._device.timestamping_info()
+        tx_types, rx_filters = (info.tx_types, info.rx_filters) if info else (0, 0)
         if self.policy == "keep":
             return [found]
         is_forced = self.policy == "on"
         tx_type = found.tx_type
         if is_forced or tx_type == TX_OFF:
-            tx_type = TX_ON if _offers(info and info.tx_types, TX_ON) else tx_type
+            tx_type = TX_ON if _offers(tx_types, TX_ON) else tx_type
         filters = [found.rx_filter]
         if is_forced or found.rx_filter == RX_NONE:
-            offered = info and info.rx_filters
-            filters = [f for f in _PREFERRED_FILTERS if f == RX_NONE or _offers(offered, f)]
+            filters = [f for f in _PREFERRED_FILTERS if f == RX_NONE or _offers(rx_filters, f)]
             # "none" is better than what is there only where nothing is there.
             filters = [f or found.rx_filter for f in filters]
         return [HwtstampConfig(found.flags, tx_type, rx_filter) for rx_filter in filters]
@@ -315,7 +315,7 @@ def _restore(device: HwtstampDevice, file: RecordFile, notes: list[str]) -> None
     file.remove()
 
 
-def _offers(mask: int | None, value: int) -> bool:
+def _offers(mask: int, value: int) -> bool:
     # A driver that tells nothing may still have it: the question costs little.
     return not mask or bool(mask >> value & 1)
 

@@ -6,7 +6,8 @@ it can be true by its lying between submit and completion on its own clock. Why 
 seen where possible, and else inferred from time: the driver answers a request it has no slot for
 at once, and one whose stamp is lost only after its timeout.
 
-Everything here is vectorised: arrays of one length, one element a packet.
+One packet is :func:`request` and :func:`read`; many are :func:`judge`, which is vectorised: arrays
+of one length, one element a packet.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from xdptstamp import txmd
 from xdptstamp.sample import NULL, Cause
+from xdptstamp.umem import Umem
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -26,6 +28,23 @@ _SENTINEL_MASK = np.uint64(txmd.SENTINEL)
 # A completion this close to the driver's timeout was released by it, as a share of it. The
 # driver looks from its watchdog, so the real release comes up to a second or two later.
 _TIMEOUT_SHARE = 0.9
+
+
+#: desc.options of a packet whose Tx metadata was written by :func:`request`.
+OPTION = txmd.OPTION
+
+
+def request(umem: Umem, addr: int) -> None:
+    """Ask for a timestamp of the packet at ``addr``; submit it with :data:`OPTION`."""
+    txmd.write_request(umem.view, addr - umem.tx_metadata_len, txmd.TIMESTAMP)
+
+
+def read(umem: Umem, addr: int) -> int | None:
+    """The timestamp of the completed packet at ``addr``, in ns; None if the kernel wrote none.
+
+    In zero-copy mode it is the NIC's, on its PHC; in copy mode the kernel's, CLOCK_TAI.
+    """
+    return txmd.read_stamp(umem.view, addr - umem.tx_metadata_len)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ _OPENERS = {"kernel": sys_xsk.open_kernel, "libxdp": sys_xsk.open_libxdp}
 # The kernel frees a closed socket's queue from a work item; a bind right after meets EBUSY.
 _BIND_RETRY_S = 2.0
 _BIND_RETRY_STEP_S = 0.01
+_COMPLETION_STEP_S = 50e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,41 @@ class Xsk:
             else:
                 return wanted
         return 32  # TX_BATCH_SIZE, net/xdp/xsk.c
+
+    def send(self, addr: int, length: int, options: int = 0) -> None:
+        """Submit one packet and wake the kernel; for a few packets, not for many.
+
+        :param addr: where the packet starts in the UMEM.
+        :param length: its bytes, without FCS.
+        :param options: :data:`xdptstamp.stamp.OPTION` if its Tx metadata was written.
+        :raises SystemCallError: If the kernel did not send it. EBUSY: it dropped it.
+        """
+        position, count = self.tx.reserve(1)
+        if not count:
+            raise SystemCallError(errno.ENOBUFS, "reserving a Tx entry", self._subject)
+        index = (position & self.tx.mask) * 2
+        self.tx.words[index] = addr
+        self.tx.words[index + 1] = length | options << 32
+        self.tx.submit(1)
+        error = self.wakeup_tx() if self.tx.needs_wakeup() else 0
+        if error and error != errno.EAGAIN:
+            raise SystemCallError(error, "sending", self._subject)
+
+    def wait_completion(self, timeout_s: float = 1.0) -> int | None:
+        """The addr of the next packet that the kernel is done with.
+
+        :return: None if none came in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            position, count = self.comp.peek(1)
+            if count:
+                addr: int = self.comp.words[position & self.comp.mask]
+                self.comp.release(1)
+                return addr
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_COMPLETION_STEP_S)  # the kernel wakes nobody for a completion
 
     def wakeup_tx(self) -> int:
         """Ask the kernel to send what ``tx`` holds.

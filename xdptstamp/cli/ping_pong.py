@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``xdptstamp ping-pong``: the DUT answers requests and timestamps its replies."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xdptstamp.cli.params import DURATION, SCHED, Scheduling
+from xdptstamp.cli.session import (
+    EXIT_ERROR,
+    ResultOptions,
+    Session,
+    Signals,
+    catch_signals,
+    new_info,
+    result_options,
+)
+
+if TYPE_CHECKING:
+    from xdptstamp.dut import DutConfig
+    from xdptstamp.measure.ping_pong import PingPongConfig, PingPongResult
+    from xdptstamp.runinfo import RunInfo
+
+
+@click.command("ping-pong")
+@click.argument("ifname", envvar="NETIF", metavar="[IFNAME]")
+@click.option(
+    "--queue",
+    "queues",
+    type=click.IntRange(0),
+    multiple=True,
+    metavar="N",
+    help="Queue to answer on; repeatable. Default: all.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "zero-copy", "copy"]),
+    default="auto",
+    show_default=True,
+    help="auto: zero-copy wherever the interface advertises it, copy elsewhere.",
+)
+@click.option(
+    "--xdp-mode",
+    type=click.Choice(["auto", "native", "skb"]),
+    default="auto",
+    show_default=True,
+    help="Where the XDP program runs: in the driver, or in the stack.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=9091,
+    show_default=True,
+    help="UDP port to answer on.",
+)
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", help="End after N packets; default: no limit."
+)
+@click.option("--duration", "duration_ns", type=DURATION, help="End after this time.")
+@click.option(
+    "--wait",
+    type=click.Choice(["poll", "spin"]),
+    default="poll",
+    show_default=True,
+    help="Sleep until a packet comes, or never sleep.",
+)
+@click.option("--cpu", type=click.IntRange(0), metavar="N", help="Run on this CPU only.")
+@click.option("--sched", type=SCHED, help="Real-time priority, memory locked, no GC: fifo:50.")
+@click.option("--no-reply", "has_replies", flag_value=False, default=True, help="Only receive.")
+@click.option(
+    "--no-timestamps",
+    "has_timestamps",
+    flag_value=False,
+    default=True,
+    help="Reply without asking for timestamps.",
+)
+@click.option(
+    "--hwtstamp",
+    type=click.Choice(["auto", "on", "keep"]),
+    default="auto",
+    show_default=True,
+    help="The NIC's setting: turn on only what is off, set it, or leave it.",
+)
+@click.option(
+    "--dispatcher",
+    "is_dispatched",
+    is_flag=True,
+    help="Attach through libxdp's dispatcher, beside other XDP programs.",
+)
+@click.option(
+    "--force",
+    "is_forced",
+    is_flag=True,
+    help="Use lo, the default route's or the ssh connection's interface; replace an XDP program.",
+)
+@result_options(("table", "hwmeta", "jsonl"))
+def command(cpu: int | None, sched: Scheduling | None, **options: Any) -> None:
+    """Answer UDP requests on IFNAME over AF_XDP, and timestamp every reply.
+
+    IFNAME defaults to NETIF of the environment. Requests come from `xdptstamp ping` on the link
+    partner, or from `echo -n xdp | nc -u HOST 9091`. Stops at --count, at --duration or at Ctrl-C.
+    """
+    from xdptstamp.dut import DutConfig
+    from xdptstamp.measure.ping_pong import PingPongConfig
+
+    results = ResultOptions.take_from(options)
+    queues = tuple(dict.fromkeys(options.pop("queues"))) or None
+    names = ("has_replies", "has_timestamps", "wait", "count", "duration_ns")
+    config = PingPongConfig(**{name: options.pop(name) for name in names})
+    dut_config = DutConfig(queues=queues, **options)
+    exit_code = _run(dut_config, config, results, cpu, sched)
+    click.get_current_context().exit(exit_code)
+
+
+def _run(
+    dut_config: DutConfig,
+    config: PingPongConfig,
+    results: ResultOptions,
+    cpu: int | None,
+    sched: Scheduling | None,
+) -> int:
+    from xdptstamp.dut import acquire
+    from xdptstamp.kernellog import KernelLog
+    from xdptstamp.measure.environment import Environment
+    from xdptstamp.measure.ping_pong import PingPong
+    from xdptstamp.measure.realtime import real_time
+    from xdptstamp.measure.stop import Stop
+    from xdptstamp.program import COUNTERS
+
+    info = new_info("ping-pong", results.label, _asked(dut_config, config, results, cpu, sched))
+    info.nic = {"ifname": dut_config.ifname}
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(contextlib.closing(Stop()))
+        signals = stack.enter_context(catch_signals(stop))
+        log = stack.enter_context(KernelLog())
+        # The recorder starts before anything real-time is set, and inherits none of it.
+        session = Session(info, results, ("received", "answered", *COUNTERS))
+        with acquire(dut_config) as dut:
+            stack.enter_context(session)
+            signals.skip_output_with(session.recorder.skip_output)
+            with real_time(cpu, sched.priority if sched else None) as scheduling:
+                environment = Environment(dut, log, info)
+                environment.begin(
+                    {"wait": config.wait, **scheduling}, has_timestamps=config.has_timestamps
+                )
+                session.recorder.start(info)
+                result = PingPong(dut, config, session.recorder, stop, session.tick).run()
+            environment.end(is_alive=not result.is_failed)
+        _conclude(info, config, result, signals)
+        session.finish()
+    if result.is_failed:
+        click.echo(f"Error: {result.ended_by}", err=True)
+        return EXIT_ERROR
+    is_bounded = config.count is not None or config.duration_ns is not None
+    return session.exit_code(signals, is_bounded=is_bounded)
+
+
+def _asked(
+    dut_config: DutConfig,
+    config: PingPongConfig,
+    results: ResultOptions,
+    cpu: int | None,
+    sched: Scheduling | None,
+) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(dut_config),
+        **dataclasses.asdict(config),
+        "cpu": cpu,
+        "sched": str(sched) if sched else None,
+        "format": results.format,
+        "fail_if": list(results.fail_ifs),
+    }
+
+
+def _conclude(
+    info: RunInfo, config: PingPongConfig, result: PingPongResult, signals: Signals
+) -> None:
+    info.counts |= result.books.counts
+    info.ended_by = result.ended_by
+    # Asked for neither a count nor a duration, a signal is how it is meant to end.
+    is_endless = config.count is None and config.duration_ns is None
+    is_complete = result.is_complete or (is_endless and bool(signals.numbers))
+    info.state = "complete" if is_complete else "interrupted"
