@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -124,18 +125,29 @@ def _cannot_start(words: Sequence[str], error: OSError) -> SystemCallError:
 
 
 def _wait(process: subprocess.Popen[bytes], *, is_shell: bool) -> int:
-    last: tuple[int, int] | None = None
-    last_ns = 0
+    last: _Request | None = None
     while process.poll() is None:
         info = signal.sigwaitinfo(_HELD)
         # Above 0 the terminal sent it (Ctrl-C, hang-up), and sent it to the command as well.
         if info.si_signo == signal.SIGCHLD or info.si_code > 0:
             continue
-        now_ns = time.monotonic_ns()
-        if (info.si_signo, info.si_pid) != last or now_ns - last_ns > _REPEAT_NS:
+        request = _Request(info.si_signo, info.si_pid, time.monotonic_ns())
+        if last is None or not request.repeats(last):
             # An interactive shell ignores SIGTERM; SIGHUP ends it.
             is_for_shell = is_shell and info.si_signo == signal.SIGTERM
             process.send_signal(signal.SIGHUP if is_for_shell else info.si_signo)
-        last, last_ns = (info.si_signo, info.si_pid), now_ns
+        last = request
     code = process.returncode
     return 128 - code if code < 0 else code
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    # A signal that somebody sent to the lab, and when (CLOCK_MONOTONIC).
+    number: int
+    sender: int
+    at_ns: int
+
+    def repeats(self, last: _Request) -> bool:
+        is_same = (self.number, self.sender) == (last.number, last.sender)
+        return is_same and self.at_ns - last.at_ns <= _REPEAT_NS

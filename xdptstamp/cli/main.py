@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from typing import Any
 
 import click
@@ -71,4 +72,7 @@ def command() -> None:
 
 def main() -> None:
     """Run the command line."""
+    # Until a command catches it to drain, Ctrl-C ends as it ends other programs, with no traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     command(prog_name="xdptstamp")

@@ -22,8 +22,10 @@ from xdptstamp.cli.session import (
 
 if TYPE_CHECKING:
     from xdptstamp.dut import DutConfig
+    from xdptstamp.measure.environment import Environment
     from xdptstamp.measure.ping_pong import PingPongConfig, PingPongResult
     from xdptstamp.runinfo import RunInfo
+    from xdptstamp.stats import Summary
 
 
 @click.command("ping-pong")
@@ -139,7 +141,9 @@ def _run(
         log = stack.enter_context(KernelLog())
         # The recorder starts before anything real-time is set, and inherits none of it.
         session = Session(info, results, ("received", "answered", *COUNTERS))
-        with acquire(dut_config) as dut:
+        with real_time(cpu, sched.priority if sched else None):
+            pass  # refused here, before anything is touched
+        with acquire(dut_config, stop) as dut:
             stack.enter_context(session)
             signals.skip_output_with(session.recorder.skip_output)
             with real_time(cpu, sched.priority if sched else None) as scheduling:
@@ -151,12 +155,24 @@ def _run(
                 result = PingPong(dut, config, session.recorder, stop, session.tick).run()
             environment.end(is_alive=not result.is_failed)
         _conclude(info, config, result, signals)
-        session.finish()
+        session.finish(lambda summary: _reconcile(info, environment, summary))
     if result.is_failed:
         click.echo(f"Error: {result.ended_by}", err=True)
         return EXIT_ERROR
     is_bounded = config.count is not None or config.duration_ns is not None
     return session.exit_code(signals, is_bounded=is_bounded)
+
+
+def _reconcile(info: RunInfo, environment: Environment, summary: Summary) -> None:
+    # Software stamps use no slot of the driver's, so there is nothing to hold ours against.
+    if info.timestamps != "hardware":
+        return
+    from xdptstamp.reconcile import reconcile
+
+    counts = {cause.label: count for cause, count in summary.causes.items()}
+    found = reconcile(environment.driver, environment.before, environment.after, counts)
+    info.counts["reconciliation"] = found.texts
+    info.warnings += found.warnings()
 
 
 def _asked(
@@ -183,5 +199,5 @@ def _conclude(
     info.ended_by = result.ended_by
     # Asked for neither a count nor a duration, a signal is how it is meant to end.
     is_endless = config.count is None and config.duration_ns is None
-    is_complete = result.is_complete or (is_endless and bool(signals.numbers))
+    is_complete = result.is_complete or (is_endless and result.ended_by in signals.names)
     info.state = "complete" if is_complete else "interrupted"

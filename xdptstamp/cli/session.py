@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 EXIT_ERROR = 1
 EXIT_DOUBT = 3
 EXIT_SIGNAL = 128
+
+# What ends a run whose reader (`| head`) went away.
+OUTPUT_CLOSED = "output closed"
 
 _OPTION_NAMES = ("format", "output_dir", "label", "csv_file", "fail_ifs", "is_quiet")
 
@@ -96,10 +100,19 @@ class Signals:
     """SIGINT and SIGTERM while a measurement runs: the first asks it to stop, draining follows;
     a second one skips what would still be printed, never the drain."""
 
+    # timeout(1) and a terminal's group each send their own: that is one wish.
+    _REPEAT_S = 0.5
+
     def __init__(self, stop: Stop) -> None:
         self.numbers: list[int] = []
+        self._first_at = 0.0
         self._stop = stop
         self._skip_output: Callable[[], None] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The signals that came: "SIGINT"."""
+        return [signal.Signals(number).name for number in self.numbers]
 
     def skip_output_with(self, skip_output: Callable[[], None]) -> None:
         """What a second signal calls."""
@@ -107,6 +120,10 @@ class Signals:
 
     def note(self, number: int, _frame: object) -> None:
         """The signal handler."""
+        if not self.numbers:
+            self._first_at = time.monotonic()
+        elif time.monotonic() - self._first_at < self._REPEAT_S:
+            return
         self.numbers.append(number)
         self._stop.request(signal.Signals(number).name)
         if len(self.numbers) > 1 and self._skip_output is not None:
@@ -173,13 +190,22 @@ class Session:
         recorder.flush()
         if recorder.error:
             return recorder.error
-        return "output closed" if recorder.should_stop else None
+        return OUTPUT_CLOSED if recorder.should_stop else None
 
-    def finish(self) -> Summary:
-        """Write and show everything; ``info`` is complete but for the verdict."""
+    def finish(self, on_summary: Callable[[Summary], None] | None = None) -> Summary:
+        """Write and show everything; ``info`` is complete but for the verdict.
+
+        :param on_summary: adds to ``info`` what follows from the summary, before the verdict.
+        """
         self._info.counts["recorder_overruns"] = self.recorder.num_overrun
         self._info.ended_utc = now_utc()
-        return self.recorder.finish(self._info, judge=self._judge)
+
+        def judge(summary: Summary) -> None:
+            if on_summary is not None:
+                on_summary(summary)
+            self._judge(summary)
+
+        return self.recorder.finish(self._info, judge=judge)
 
     def _judge(self, summary: Summary) -> None:
         from xdptstamp.checks import run_warnings
@@ -193,8 +219,12 @@ class Session:
 
         :param is_bounded: a count or a duration was asked for, so a signal came too early.
         """
-        if signals.numbers and is_bounded and self._info.state == "interrupted":
-            return EXIT_SIGNAL + signals.numbers[0]
+        if is_bounded and self._info.state == "interrupted":
+            if signals.numbers:
+                return EXIT_SIGNAL + signals.numbers[0]
+            if self._info.ended_by == OUTPUT_CLOSED:
+                # As a program that SIGPIPE ends; here the signal is ignored, to drain.
+                return EXIT_SIGNAL + signal.SIGPIPE
         if self._info.is_trusted:
             return 0
         if self._options.is_quiet:
@@ -226,7 +256,7 @@ def new_info(kind: str, label: str | None, asked: dict[str, Any]) -> RunInfo:
         kind=kind,
         state="running",
         started_utc=now_utc(),
-        argv=sys.argv,
+        argv=["xdptstamp", *sys.argv[1:]],
         label=label,
         asked=asked,
     )
