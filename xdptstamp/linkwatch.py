@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from xdptstamp._rtnl import IFF_LOWER_UP, IFF_UP, find_link
 from xdptstamp.errors import SetupError, SystemCallError
@@ -31,6 +32,13 @@ _NLATTR = struct.Struct("=HH")
 
 # The kernel cuts a message that does not fit; one with many virtual functions is tens of kB.
 _BUFFER_SIZE = 1 << 17
+
+
+class HasFileno(Protocol):
+    """Something to poll."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
 
 
 class LinkChange(enum.IntEnum):
@@ -136,9 +144,10 @@ class LinkWatch:
             LinkChange.VANISHED: "vanished: removed, or moved to another namespace",
         }[change]
 
-    def wait_carrier(self, timeout_s: float) -> None:
+    def wait_carrier(self, timeout_s: float, stop: HasFileno | None = None) -> None:
         """Return once the interface is up and has carrier.
 
+        :param stop: ends the wait without carrier as soon as it is readable.
         :raises SetupError: If it is not within ``timeout_s``, is set down or vanishes.
         """
         deadline = time.monotonic() + timeout_s
@@ -150,7 +159,10 @@ class LinkWatch:
             if self.has_carrier:
                 return
             left = deadline - time.monotonic()
-            if left <= 0 or not self._wait(left):
+            news = self._wait(left, stop) if left > 0 else []
+            if stop is not None and stop.fileno() in news:
+                return
+            if not news:
                 break
         # The kernel tells of a carrier up to a second late; the last word has the state itself.
         state = self._look()
@@ -159,10 +171,12 @@ class LinkWatch:
             raise SetupError(self.ifname, problem)
         self._seen = state
 
-    def _wait(self, timeout_s: float) -> bool:
+    def _wait(self, timeout_s: float, stop: HasFileno | None) -> list[int]:
         poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(timeout_s * 1000))
+        for source in (self, stop):
+            if source is not None:
+                poller.register(source.fileno(), select.POLLIN)
+        return [fd for fd, _ in poller.poll(timeout_s * 1000)]
 
     def _judge(self, state: _State) -> LinkChange:
         if not state.flags & IFF_UP:
