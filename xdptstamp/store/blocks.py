@@ -3,9 +3,9 @@
 
 The measuring side fills block after block, in a ring, and posts each; the recorder releases them
 in the same order. Neither waits for the other: without a free block, rows are counted as overrun.
-An eventfd counts the posted blocks: it wakes the recorder, and orders the rows before the count
-on every architecture. Where the filling stands is one aligned word besides, so that a recorder
-whose measuring process was killed knows of the last whole row.
+An eventfd counts the posted blocks and orders the rows before the count on every architecture;
+nobody waits for it, so that posting wakes nobody. Where the filling stands is one aligned word
+besides, so that a recorder whose measuring process was killed knows of the last whole row.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class PostingSide(_Shared):
         self._filled = 0
         self._start = 0  # row where the current block begins
         self._has_block = True
+        self._is_closed = False
 
     @property
     def should_stop(self) -> bool:
@@ -167,6 +168,12 @@ class PostingSide(_Shared):
         if self._filled:
             self._post()
 
+    def close(self) -> None:
+        """Take nothing any more: what is put from now on is overrun."""
+        self._is_closed = True
+        self._has_block = False
+        self._filled = 0
+
     def _post(self) -> None:
         slot = self._posted % self._geometry.num_blocks
         self._words[self._geometry.rows_at + slot] = self._filled
@@ -178,7 +185,8 @@ class PostingSide(_Shared):
         os.eventfd_write(self._event_fd, 1)
 
     def _take_block(self) -> bool:
-        self._has_block = self.num_waiting < self._geometry.num_blocks
+        is_free = self.num_waiting < self._geometry.num_blocks
+        self._has_block = is_free and not self._is_closed
         return self._has_block
 
 

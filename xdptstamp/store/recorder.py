@@ -16,8 +16,8 @@
 
 The recorder writes the Parquet files and drives the text output. It is a new program, not a
 fork: what the measuring process maps and locks is not copied. It inherits CPU affinity as every
-child does, so make the ``Recorder`` before you pin or raise yourself; its scheduling is that of
-a batch job, so that it does not preempt who measures on the same core. If the
+child does, so make the ``Recorder`` before you pin or raise yourself, and ``keep_off`` it the CPU
+you then pin to; its scheduling is that of a batch job, which preempts nobody by waking up. If the
 measuring process is killed, the recorder still writes what was put and ends the run. If the
 recorder is killed, ``error`` says so.
 """
@@ -32,7 +32,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -182,6 +182,18 @@ class Recorder:
         """Let the recorder have what was put so far. Never blocks."""
         self._blocks.flush()
 
+    def keep_off(self, cpus: Iterable[int]) -> bool:
+        """Keep the recorder process off CPUs that measure.
+
+        :return: whether it is; not if it has no other one, or is gone.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            others = os.sched_getaffinity(self.pid) - set(cpus)
+            if others:
+                os.sched_setaffinity(self.pid, others)
+                return True
+        return False
+
     def skip_output(self) -> None:
         """Show nothing any more, not even what is being shown. Safe in a signal handler."""
         if not self._is_ended:
@@ -286,6 +298,7 @@ class Recorder:
             self._popen.wait()
         if not self._is_ended:
             self._is_ended = True
+            self._blocks.close()
             self._conn.close()
             os.close(self._event_fd)
 

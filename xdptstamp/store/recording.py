@@ -49,11 +49,6 @@ class Recording:
         """What could not be written."""
         return self._problem or self._csv_problem
 
-    @property
-    def has_pending(self) -> bool:
-        """Whether there are samples that the next flush would write."""
-        return self._writer.num_pending > 0 and self._problem is None
-
     def add(self, batch: Batch) -> None:
         """Take a copy of a batch."""
         self._num_rows += batch.size
