@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 from typing import Any
 
@@ -70,9 +71,19 @@ def command() -> None:
     """
 
 
+def _fill_standard_streams() -> None:
+    # Where the caller closed one (>&-), the next file or socket would get its number, and text.
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest: fd
+
+
 def main() -> None:
     """Run the command line."""
     # Until a command catches it to drain, Ctrl-C ends as it ends other programs, with no traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _fill_standard_streams()
     command(prog_name="xdptstamp")

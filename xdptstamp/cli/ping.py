@@ -12,6 +12,7 @@ import click
 
 from xdptstamp.cli.params import DURATION, INTERVAL
 from xdptstamp.cli.session import (
+    EXIT_SIGNAL,
     ResultOptions,
     Session,
     Signals,
@@ -22,6 +23,7 @@ from xdptstamp.cli.session import (
 
 if TYPE_CHECKING:
     from xdptstamp.measure.ping import PingConfig, Pinger, PingResult
+    from xdptstamp.measure.stop import Stop
     from xdptstamp.runinfo import RunInfo
 
 
@@ -45,6 +47,12 @@ if TYPE_CHECKING:
 )
 @click.option("-4", "family", flag_value="4", help="Take an IPv4 address of HOST.")
 @click.option("-6", "family", flag_value="6", help="Take an IPv6 address of HOST.")
+@click.option(
+    "--wait-ready",
+    "ready_limit_ns",
+    type=DURATION,
+    help="First wait until HOST answers, at most this long.",
+)
 @click.option("--deadline", "deadline_ns", type=DURATION, help="Stop sending after this time.")
 @click.option(
     "--timeout",
@@ -74,33 +82,44 @@ if TYPE_CHECKING:
     help="Requests before --count; their samples are marked.",
 )
 @result_options(("table", "jsonl"))
-def command(host: str | None, family: str | None, **options: Any) -> None:
+def command(
+    host: str | None, family: str | None, ready_limit_ns: int | None, **options: Any
+) -> None:
     """Send UDP requests to HOST and measure until each reply.
 
     Runs on the link partner, and needs no privilege; HOST is the DUT, which runs `xdptstamp
     ping-pong` (or the kernel's xdp_hw_metadata). Default: LOCAL_V4 of the environment, with -6
     LOCAL_V6. Stops at --count, at --deadline or at Ctrl-C, and writes a run of its own.
     """
-    from xdptstamp.measure.ping import PingConfig, open_ping
+    from xdptstamp.measure.ping import PingConfig, open_ping, wait_ready
+    from xdptstamp.measure.stop import Stop
 
     results = ResultOptions.take_from(options)
     host = host or _default_host(family or "4")
     config = PingConfig(host=host, family=family or "auto", **options)
-    with open_ping(config) as pinger:
-        exit_code = _run(pinger, config, results)
+    # Opened first: what cannot work is said at once, and Ctrl-C still ends a slow name server.
+    with (
+        open_ping(config) as pinger,
+        contextlib.closing(Stop()) as stop,
+        catch_signals(stop) as signals,
+    ):
+        if ready_limit_ns is not None:
+            wait_ready(config, ready_limit_ns, stop)
+        if stop.reason is None:
+            exit_code = _run(pinger, config, results, stop, signals)
+        else:  # there is nothing to keep yet
+            exit_code = EXIT_SIGNAL + signals.numbers[0]
     click.get_current_context().exit(exit_code)
 
 
-def _run(pinger: Pinger, config: PingConfig, results: ResultOptions) -> int:
+def _run(
+    pinger: Pinger, config: PingConfig, results: ResultOptions, stop: Stop, signals: Signals
+) -> int:
     from xdptstamp.measure.ping import STATUS_NAMES
-    from xdptstamp.measure.stop import Stop
 
     info = new_info("ping", results.label, _asked(config, results))
     _describe(info, pinger)
-    with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(contextlib.closing(Stop()))
-        signals = stack.enter_context(catch_signals(stop))
-        session = stack.enter_context(Session(info, results, STATUS_NAMES))
+    with Session(info, results, STATUS_NAMES) as session:
         signals.skip_output_with(session.recorder.skip_output)
         session.recorder.start(info)
         result = pinger.run(session.recorder, stop, session.tick)

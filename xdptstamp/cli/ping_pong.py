@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("ping-pong")
-@click.argument("ifname", envvar="NETIF", metavar="[IFNAME]")
+@click.argument("ifname", envvar="NETIF", required=False)
 @click.option(
     "--queue",
     "queues",
@@ -110,6 +110,8 @@ def command(cpu: int | None, sched: Scheduling | None, **options: Any) -> None:
     from xdptstamp.measure.ping_pong import PingPongConfig
 
     results = ResultOptions.take_from(options)
+    if not options["ifname"]:
+        raise click.UsageError("Missing argument 'IFNAME': the interface (or set NETIF).")
     queues = tuple(dict.fromkeys(options.pop("queues"))) or None
     names = ("has_replies", "has_timestamps", "wait", "count", "duration_ns")
     config = PingPongConfig(**{name: options.pop(name) for name in names})
@@ -146,6 +148,8 @@ def _run(
         with acquire(dut_config, stop) as dut:
             stack.enter_context(session)
             signals.skip_output_with(session.recorder.skip_output)
+            if cpu is not None:
+                session.recorder.keep_off({cpu})
             with real_time(cpu, sched.priority if sched else None) as scheduling:
                 environment = Environment(dut, log, info)
                 environment.begin(
@@ -154,6 +158,7 @@ def _run(
                 session.recorder.start(info)
                 result = PingPong(dut, config, session.recorder, stop, session.tick).run()
             environment.end(is_alive=not result.is_failed)
+        info.obtained["notes"] = dut.notes
         _conclude(info, config, result, signals)
         session.finish(lambda summary: _reconcile(info, environment, summary))
     if result.is_failed:

@@ -97,8 +97,8 @@ def result_options(formats: tuple[str, ...]) -> Callable[[_F], _F]:
 
 
 class Signals:
-    """SIGINT and SIGTERM while a measurement runs: the first asks it to stop, draining follows;
-    a second one skips what would still be printed, never the drain."""
+    """SIGINT, SIGTERM and SIGHUP while a measurement runs: the first asks it to stop, draining
+    follows; a second one skips what would still be printed, never the drain."""
 
     # timeout(1) and a terminal's group each send their own: that is one wish.
     _REPEAT_S = 0.5
@@ -132,9 +132,11 @@ class Signals:
 
 @contextlib.contextmanager
 def catch_signals(stop: Stop) -> Iterator[Signals]:
-    """Turn SIGINT and SIGTERM into a request to ``stop``."""
+    """Turn SIGINT, SIGTERM and (without nohup) SIGHUP into a request to ``stop``."""
     signals = Signals(stop)
-    caught = (signal.SIGINT, signal.SIGTERM)
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
     before = {number: signal.signal(number, signals.note) for number in caught}
     try:
         yield signals
@@ -149,6 +151,7 @@ class Session:
     :param info: of kind and what is asked; filled in as the run goes.
     :param status_names: the live counters.
     :raises click.UsageError: If a ``--fail-if`` cannot be read.
+    :raises RunFileError: If ``--csv`` cannot be written there.
     """
 
     def __init__(
@@ -158,6 +161,10 @@ class Session:
         self._options = options
         self._status_names = status_names
         self._fail_ifs = _parse_fail_ifs(options.fail_ifs, info.kind)
+        if options.csv_file is not None:
+            from xdptstamp.store.export import check_new_file
+
+            check_new_file(options.csv_file)  # before anything is touched or made for it
         self._stack = contextlib.ExitStack()
         self.recorder: Recorder
 

@@ -23,6 +23,8 @@ STATUS_NAMES = (
     "late",
 )
 
+NO_REPLY_ADVICE = "is `xdptstamp ping-pong` running on that port? Does a firewall drop it?"
+
 _ADVICE = {
     "ECONNREFUSED": "nobody answers on that port. Start `xdptstamp ping-pong` there",
     "EHOSTUNREACH": "it does not answer ARP or ND. Is it up, and on this link?",
@@ -133,8 +135,7 @@ def judge(counts: Mapping[str, Any], obtained: Mapping[str, Any]) -> list[Warnin
                 )
             )
     if counts["sent"] and not counts["received"]:
-        advice = "is `xdptstamp ping-pong` running on that port? Does a firewall drop it?"
-        warnings.append(Warning("ping-no-reply", "no reply came at all", "0", "1", advice))
+        warnings.append(Warning("ping-no-reply", "no reply came at all", "0", "1", NO_REPLY_ADVICE))
     if obtained["kernel_timestamps"] != "rx+tx":
         advice = "times of the application alone remain where they lack"
         found = obtained["kernel_timestamps"]

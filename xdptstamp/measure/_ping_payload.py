@@ -70,10 +70,13 @@ class Payload:
         prefix, check, seq, time_ns = _FIELDS.unpack_from(data)
         if prefix != self._prefix or num_bytes < _CHECK_AT:
             return FOREIGN, NULL
-        is_whole = num_bytes == self.length and data.startswith(self._tail, self._tail_at)
-        if not is_whole or check != _check(seq):
+        if num_bytes != self.length or check != _check(seq):
             return CORRUPTED, NULL
-        return seq, time_ns if self.has_time else NULL
+        if not self.has_time:
+            time_ns = NULL
+        if self._tail and not data.startswith(self._tail, self._tail_at):
+            return CORRUPTED, NULL
+        return seq, time_ns
 
     def seq_at_end(self, data: bytearray, num_bytes: int) -> int:
         """The sequence number in a whole packet that came back from the error queue.
@@ -91,5 +94,4 @@ class Payload:
 
 # Without it, a changed seq would pass for the reply to another request.
 def _check(seq: int) -> int:
-    folded = seq ^ (seq >> 32)
-    return (folded ^ (folded >> 16)) & 0xFFFF
+    return (seq ^ seq >> 16 ^ seq >> 32 ^ seq >> 48) & 0xFFFF

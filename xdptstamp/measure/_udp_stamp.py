@@ -260,7 +260,7 @@ _NO_WAY = {
     errno.ENETUNREACH: "no route to it. Is the link up and has this end an address? See `ip route`",
     errno.EHOSTUNREACH: "no route to it. Is the link up and has this end an address?",
     errno.EADDRNOTAVAIL: "this machine has no usable address of that family. See `ip address`",
-    errno.EACCES: "it is a broadcast address; give the address of the DUT",
+    errno.EACCES: "it is a broadcast address, or a route or rule prohibits it; see `ip route get`",
     errno.EINVAL: "a link-local address needs its interface (fe80::1%eth0), and this source",
 }
 

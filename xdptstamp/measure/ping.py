@@ -14,14 +14,16 @@ and the rest is ``not_received``. A failed attempt to send is no request: it has
 
 from __future__ import annotations
 
+import dataclasses
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from xdptstamp.errors import SetupError
 from xdptstamp.measure import _udp_stamp as udp
-from xdptstamp.measure._ping_books import STATUS_NAMES, PingResult
+from xdptstamp.measure._ping_books import NO_REPLY_ADVICE, STATUS_NAMES, PingResult
 from xdptstamp.measure._ping_config import (
     DEFAULT_PORT,
     FAMILIES,
@@ -32,10 +34,19 @@ from xdptstamp.measure._ping_config import (
 )
 from xdptstamp.measure._ping_loop import Hooks, PingLoop
 from xdptstamp.measure.stop import Stop
-from xdptstamp.sample import SampleSink
+from xdptstamp.sample import Batch, SampleSink
 
-__all__ = ["DEFAULT_PORT", "STATUS_NAMES", "PingConfig", "PingResult", "Pinger", "open_ping"]
+__all__ = [
+    "DEFAULT_PORT",
+    "STATUS_NAMES",
+    "PingConfig",
+    "PingResult",
+    "Pinger",
+    "open_ping",
+    "wait_ready",
+]
 
+_PROBE_NS = 200_000_000  # how long a probe waits for its answer
 _FD_SETSIZE = 1024  # select(2), the only wait that takes less than a millisecond, knows no more
 
 
@@ -104,3 +115,39 @@ def open_ping(config: PingConfig) -> Iterator[Pinger]:
         if stamped.sock.fileno() >= _FD_SETSIZE:
             raise SetupError("this process", f"has more than {_FD_SETSIZE} files open; close some")
         yield Pinger(config, stamped)
+
+
+def wait_ready(config: PingConfig, limit_ns: int, stop: Stop) -> None:
+    """Send probes, five a second, until the DUT answers one or ``stop`` is asked for.
+
+    Each has a socket of its own, so that a late answer cannot get into the run. The DUT counts
+    those it answers.
+
+    :raises SetupError: If none is answered within ``limit_ns``, or as :func:`open_ping`.
+    """
+    deadline_ns = time.monotonic_ns() + limit_ns
+    probe = dataclasses.replace(
+        config, count=1, warmup=0, interval_ns=0, deadline_ns=None, timeout_ns=_PROBE_NS
+    )
+    while stop.reason is None:
+        with open_ping(probe) as pinger:
+            problem = _probe(pinger, stop)
+            if problem is None:
+                return
+            if time.monotonic_ns() >= deadline_ns:
+                where = f"{pinger.obtained['host']} port {pinger.obtained['port']}"
+                raise SetupError(where, f"no answer within {limit_ns / 1e9:g} s: {problem}")
+
+
+# Why there was no answer, None if there was one.
+def _probe(pinger: Pinger, stop: Stop) -> str | None:
+    try:
+        result = pinger.run(_NoSink(), stop)
+    except SetupError as error:
+        return error.problem
+    return None if result.counts["received"] else NO_REPLY_ADVICE
+
+
+class _NoSink:
+    def put(self, batch: Batch) -> None:
+        """Samples of a probe are of no use."""

@@ -31,6 +31,9 @@ _EXPIRY_NS = 1_000_000_000
 _REAP_PERIOD_S = 50e-6
 _SPINS_PER_CLOCK = 16
 _CARRIER_PATIENCE_NS = 10_000_000_000
+# The kernel tells of a carrier change up to a second late (net/core/link_watch.c), and we look
+# every 100 ms.
+_RESET_NEWS_NS = 1_200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,7 @@ class PingPongConfig:
     """How to answer, and how long.
 
     :param wait: "poll" sleeps in the kernel for packets, "spin" never sleeps.
-    :param count: end after so many packets were answered and completed (received, with
-        ``has_replies`` False); None: no limit.
+    :param count: receive so many packets and no more; None: no limit.
     :param duration_ns: end after that time; None: no limit.
     """
 
@@ -63,7 +65,7 @@ class PingPongResult:
     ended_by: str
     is_failed: bool
     books: Books
-    reset_times_ns: list[int] = field(default_factory=list)
+    resets: list[tuple[int, int]] = field(default_factory=list)
 
 
 class PingPong:
@@ -94,14 +96,19 @@ class PingPong:
             has_timestamps=config.has_timestamps,
             is_csum_offloaded=dut.is_hardware and bool(dut.features.is_tx_checksum),
         )
-        numbers = [0]
-        self._responders = [Responder(xsk, dut.capacity, reply, rules, numbers) for xsk in dut.xsks]
-        self._reset_times_ns: list[int] = []
-        self._num_done = 0
+        self._numbers = [0]  # shared by the queues: the next seq
+        self._limit = np.iinfo(np.int64).max if config.count is None else config.count
+        self._responders = [
+            Responder(xsk, dut.capacity, reply, rules, self._numbers) for xsk in dut.xsks
+        ]
+        self._resets: list[tuple[int, int]] = []
         self._failure: str | None = None
         self._no_carrier_since_ns = 0
         self._next_tick_ns = self._next_expiry_ns = 0
         self._end_ns = 0
+        # Not earlier: what comes while a recorder starts is the stack's, and not answered late.
+        for xsk in dut.xsks:
+            dut.program.add_socket(xsk.queue_id, xsk.fd)
 
     def run(self) -> PingPongResult:
         """Measure until the count, the duration, a stop or a failure; then drain."""
@@ -116,7 +123,7 @@ class PingPong:
             ended_by=reason,
             is_failed=self._failure is not None,
             books=close_books(self._dut, self._responders),
-            reset_times_ns=self._reset_times_ns,
+            resets=self._resets,
         )
 
     def _spin(self) -> str:
@@ -153,7 +160,7 @@ class PingPong:
         # One round over all queues; returns how much there was to do.
         work = 0
         for responder in self._responders:
-            work += responder.serve() + responder.reap()
+            work += responder.serve(self._limit - self._numbers[0]) + responder.reap()
         return work
 
     def _look_around(self) -> str | None:
@@ -165,7 +172,7 @@ class PingPong:
                 and now_ns - responder.oldest_unharvested_ns > _HARVEST_AGE_NS
             ):
                 self._harvest(responder)
-        if self._config.count is not None and self._num_done >= self._config.count:
+        if self._numbers[0] >= self._limit:
             return "count"
         if self._stop.reason is not None:
             return self._stop.reason
@@ -195,7 +202,7 @@ class PingPong:
         if change in (LinkChange.CARRIER_BOUNCED, LinkChange.NO_CARRIER) and (
             change == LinkChange.CARRIER_BOUNCED or not self._no_carrier_since_ns
         ):
-            self._reset_times_ns.append(now_ns)
+            self._resets.append((now_ns - _RESET_NEWS_NS, now_ns))
         if change == LinkChange.NO_CARRIER:
             self._no_carrier_since_ns = self._no_carrier_since_ns or now_ns
             is_over = now_ns - self._no_carrier_since_ns > _CARRIER_PATIENCE_NS
@@ -215,9 +222,7 @@ class PingPong:
         }
 
     def _harvest(self, responder: Responder) -> None:
-        batch = responder.harvest(self._reset_times_ns)
-        self._num_done += len(batch)
-        self._put(batch)
+        self._put(responder.harvest(self._resets))
 
     def _put(self, batch: Batch) -> None:
         if len(batch):
