@@ -103,7 +103,11 @@ def _check_rings(info: RunInfo, summary: Summary) -> Iterator[Warning]:
             "the driver found the fill ring empty (attempts, not packets)",
             "send slower, use --wait spin, or give the process its own --cpu",
         ),
-        ("rx_dropped", "the kernel dropped packets meant for the socket", "keep packets below MTU"),
+        (
+            "rx_dropped",
+            "the kernel dropped packets meant for the socket: no frame was free",
+            "send slower, or use --wait spin and a --cpu of its own",
+        ),
     )
     for key, message, advice in rows:
         if _kept(info, key):
