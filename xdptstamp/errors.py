@@ -79,8 +79,15 @@ class BpfLoadError(SystemCallError):
 
     def __init__(self, errno: int, call: str, subject: str, log: str) -> None:
         self.log = log
-        lines = [line.strip() for line in log.splitlines() if line.strip()]
-        super().__init__(errno, call, subject, lines[-1] if lines else "")
+        super().__init__(errno, call, subject, _last_line(log))
+
+
+def _last_line(log: str) -> str:
+    # The verifier ends with statistics; what libbpf says behind it is known already.
+    lines = [line.strip() for line in log.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("libbpf: failed to load obj")]
+    verifier = [line for line in lines if not line.startswith(("libbpf: ", "processed ", "-- "))]
+    return (verifier or lines or [""])[-1]
 
 
 class RunFileError(XdptstampError):

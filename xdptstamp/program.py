@@ -73,7 +73,9 @@ COUNTERS = (
 _HINTS, _PLAIN = "xdptstamp_hints", "xdptstamp_plain"
 _CONFIG = struct.Struct("!H6s")
 _FLAGS = {"native": libbpf.XDP_FLAGS_DRV_MODE, "skb": libbpf.XDP_FLAGS_SKB_MODE}
-_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT)
+_UPDATE_IF_NOEXIST = 1  # XDP_FLAGS_UPDATE_IF_NOEXIST
+# ERANGE: veth's answer to an MTU that its XDP cannot hold.
+_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT, errno.ERANGE)
 
 
 def object_path() -> Path:
@@ -161,17 +163,29 @@ class Program:
             try:
                 libbpf.detach_xdp(self._nic.ifindex, flags, self._nic.ifname)
             except SystemCallError as error:
+                if error.errno not in (errno.EBUSY, errno.EINVAL):
+                    raise
                 raise SetupError(
                     self._nic.ifname,
                     f"XDP program id {attached.prog_id} hangs on a bpf_link, which only its owner "
                     "can end, even with --force",
                 ) from error
-            stack.callback(libbpf.attach_xdp, fd, self._nic.ifindex, flags, self._nic.ifname)
+            stack.callback(self._put_back, fd, attached.prog_id, flags)
+
+    def _put_back(self, fd: int, prog_id: int, flags: int) -> None:
+        flags |= _UPDATE_IF_NOEXIST  # whatever somebody has attached meanwhile stays
+        try:
+            libbpf.attach_xdp(fd, self._nic.ifindex, flags, self._nic.ifname)
+        except SystemCallError as error:
+            if error.errno != errno.ENODEV:  # gone, and with it what it had
+                error.advice = f"XDP program id {prog_id}, replaced for the run, is not back."
+                raise
 
     def _load_and_attach(self, stack: contextlib.ExitStack) -> tuple[libbpf.BpfObject, str]:
         if self._config.is_dispatched:
             self.no_hints_reason = "libxdp's dispatcher is not device-bound"
             loaded = self._open(_PLAIN)
+            stack.callback(loaded.close)
             mode = dispatcher.attach(
                 loaded, _PLAIN, self._nic.ifindex, self._config.xdp_mode, self._nic.ifname, stack
             )
@@ -235,5 +249,8 @@ def _explained(error: SystemCallError, mode: str) -> SystemCallError:
     elif error.errno == errno.EPERM:
         error.advice = "It needs CAP_NET_ADMIN and CAP_BPF."
     elif error.errno in _NOT_SUPPORTED and mode == "native":
-        error.advice = "The driver has no native XDP in its present settings. Try --xdp-mode skb."
+        error.advice = (
+            "The driver has no native XDP in its present settings (its MTU, for one). "
+            "Try --xdp-mode skb."
+        )
     return error

@@ -97,6 +97,8 @@ def judge(rules: StampRules, done: Completed) -> tuple[Int64s, npt.NDArray[np.ui
     has_value = ((done.values & _SENTINEL_MASK) != _SENTINEL_MASK) & done.is_requested
     stamps = np.where(has_value, done.values, 0).astype(np.int64)
     earliest = done.tx_app_ns + (rules.stamp_clock_offset_ns - rules.uncertainty_ns)
+    # 0 is no time, and what would be negative passes the limits of int64, on any clock.
+    earliest = np.maximum(earliest, 1)
     latest = done.tx_comp_ns + (rules.stamp_clock_offset_ns + rules.uncertainty_ns)
     is_possible = (stamps >= earliest) & (stamps <= latest)
 

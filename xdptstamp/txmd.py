@@ -14,6 +14,7 @@ from xdptstamp._sys.if_xdp import (
     XDP_TXMD_FLAGS_CHECKSUM,
     XDP_TXMD_FLAGS_TIMESTAMP,
 )
+from xdptstamp.errors import SetupError
 
 #: Bytes of struct xsk_tx_metadata since Linux v6.15; older kernels use the first 16 and ignore
 #: the rest, so this length serves all.
@@ -33,6 +34,7 @@ SENTINEL = 0xFFFFFFFF << 32
 
 _REQUEST = struct.Struct("<QQ")  # launch_time, behind it, is read only where a flag asks for it
 _WORD = struct.Struct("<Q")
+_UNKNOWN_FLAGS = ~(TIMESTAMP | CHECKSUM)
 
 
 def write_request(
@@ -48,7 +50,14 @@ def write_request(
         over from the frame's last use even where desc.options does not ask (Linux v6.12).
     :param csum_start: bytes from the start of the packet to where summing begins.
     :param csum_offset: bytes from there to the checksum field.
+    :raises SetupError: A flag that this kernel may not know: in copy mode it would refuse the
+        packet, and with it everything behind it in the Tx ring, for good.
     """
+    if flags & _UNKNOWN_FLAGS:
+        raise SetupError(
+            "Tx metadata",
+            f"flags {flags:#x} are not TIMESTAMP {TIMESTAMP:#x} and CHECKSUM {CHECKSUM:#x}",
+        )
     request = csum_start | csum_offset << 16 if flags & CHECKSUM else 0
     _REQUEST.pack_into(view, metadata_addr, flags, request | SENTINEL)
 

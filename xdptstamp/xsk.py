@@ -191,7 +191,7 @@ class Xsk:
     def wakeup_rx(self) -> int:
         """Ask the kernel to look at ``fill`` again; returns 0 or the errno."""
         try:
-            self._socket.recv(0, socket.MSG_DONTWAIT)
+            self._socket.recv(1, socket.MSG_DONTWAIT)  # of 0 bytes Python makes no call
         except OSError as error:
             return error.errno or errno.EIO
         return 0
@@ -245,5 +245,6 @@ def _advice(code: int, request: sys_xsk.XskRequest) -> str:
         errno.ENOMEM: memory,
         errno.EPERM: "It needs CAP_NET_RAW and CAP_NET_ADMIN.",
         errno.ENETDOWN: f"Bring the interface up: ip link set {request.ifname} up.",
-        errno.EINVAL: "No such queue (ethtool -l), or a kernel without Tx metadata (before v6.8).",
+        errno.EINVAL: "No such queue (ethtool -l), or a kernel that cannot be asked for Tx "
+        "metadata (before v6.11; v6.10.y can).",
     }.get(code, "")

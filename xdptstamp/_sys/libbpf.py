@@ -34,7 +34,8 @@ class bpf_link_create_opts(ctypes.Structure):
     )
 
 
-_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+#: What libbpf_set_print and libxdp_set_print take.
+PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _P = ctypes.c_void_p
 _INT = ctypes.c_int
 _U32 = ctypes.c_uint32
@@ -61,23 +62,31 @@ _SIGNATURES = {
     "bpf_xdp_attach": (_INT, (_INT, _INT, _U32, _P)),
     "bpf_xdp_detach": (_INT, (_INT, _U32, _P)),
     "libbpf_num_possible_cpus": (_INT, ()),
-    "libbpf_set_print": (_P, (_PRINT,)),
+    "libbpf_set_print": (_P, (PRINT,)),
     "libbpf_version_string": (ctypes.c_char_p, ()),
 }
 
 _messages: list[str] = []
 
 
-@_PRINT  # type: ignore[untyped-decorator]
-def _collect_message(level: int, text: bytes, arguments: int) -> int:
-    # libbpf hands over a va_list, which every 64-bit ABI passes as a pointer.
+@PRINT  # type: ignore[untyped-decorator]
+def collect_message(level: int, text: bytes, arguments: int) -> int:
+    """Keep what a library has to say, for an error's message, and off the user's terminal."""
+    # It comes as a va_list, which every 64-bit ABI passes as a pointer.
     buffer = ctypes.create_string_buffer(1 << 16)
     vsnprintf = ctypes.CDLL(None).vsnprintf
     vsnprintf.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p)
     vsnprintf(buffer, len(buffer), text, arguments)
-    if level < 2:  # LIBBPF_WARN and LIBBPF_INFO
+    if level < 2:  # LIBBPF_WARN and LIBBPF_INFO; libxdp's are the same
         _messages.append(buffer.value.decode(errors="replace"))
     return 0
+
+
+def take_messages() -> list[str]:
+    """The lines the libraries wrote since the last call."""
+    lines = "".join(_messages).splitlines()
+    _messages.clear()
+    return lines
 
 
 @functools.cache
@@ -96,7 +105,7 @@ def library() -> ctypes.CDLL:
         function = getattr(loaded, name)
         function.restype = restype
         function.argtypes = argtypes
-    loaded.libbpf_set_print(_collect_message)
+    loaded.libbpf_set_print(collect_message)
     return loaded
 
 
@@ -154,12 +163,11 @@ class BpfObject:
 
         :raises BpfLoadError: With libbpf's messages and the verifier's log.
         """
-        _messages.clear()
+        take_messages()
         result = self._library.bpf_object__load(self.pointer)
         if result:
-            raise BpfLoadError(
-                -result, "loading the BPF program", self._subject, "".join(_messages)
-            )
+            log = "\n".join(take_messages())
+            raise BpfLoadError(-result, "loading the BPF program", self._subject, log)
 
     def program_fd(self, name: str) -> int:
         """The descriptor of a loaded program."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import os
 
+from xdptstamp._sys import if_xdp, libc
 from xdptstamp.errors import SystemCallError, UnsupportedError
 
 LIBXDP_FLAGS_INHIBIT_PROG_LOAD = 1
@@ -85,9 +87,8 @@ _SIGNATURES_1_5 = {
     "xsk_socket__fd": (ctypes.c_int, (ctypes.c_void_p,)),
 }
 
-#: 1.5.0 and 1.5.1 pass 28 bytes to XDP_UMEM_REG, which the kernel reads as the struct without
-#: tx_metadata_len (xdp-tools pull request 477).
-_OPTIONS_SINCE = (1, 5, 2)
+# A tx_metadata_len that every kernel refuses: not a multiple of 8.
+_REFUSED_LEN = 20
 
 
 @functools.cache
@@ -141,13 +142,36 @@ def version_text() -> str:
     return ".".join(map(str, version() or ())) or "unknown"
 
 
+@functools.cache
 def has_umem_options() -> bool:
     """Whether this libxdp can register a UMEM with ``tx_metadata_len``."""
     loaded = _load()
     if loaded is None or not hasattr(loaded, "xsk_umem__create_opts"):
         return False
-    found = version()
-    return found is None or found >= _OPTIONS_SINCE
+    return _passes_metadata_len(loaded)
+
+
+def _passes_metadata_len(loaded: ctypes.CDLL) -> bool:
+    # 1.5.0 and 1.5.1 pass 28 bytes to XDP_UMEM_REG, which the kernel reads as the struct without
+    # tx_metadata_len (xdp-tools pull request 477). The files of 1.5.0 to 1.5.4 have one name, so
+    # only trying tells: a wrong length that the kernel accepts has never reached it.
+    memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    fill, comp = xsk_ring(), xsk_ring()
+    options = xsk_umem_opts(
+        sz=ctypes.sizeof(xsk_umem_opts),
+        size=len(memory),
+        fill_size=64,
+        comp_size=64,
+        frame_size=2048,
+        flags=if_xdp.XDP_UMEM_TX_METADATA_LEN,
+        tx_metadata_len=_REFUSED_LEN,
+    )
+    umem = loaded.xsk_umem__create_opts(
+        libc.address_of(memory), ctypes.byref(fill), ctypes.byref(comp), ctypes.byref(options)
+    )
+    if umem:
+        loaded.xsk_umem__delete(umem)
+    return not umem
 
 
 def require_umem_options() -> ctypes.CDLL:

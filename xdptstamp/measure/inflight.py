@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdptstamp import txmd
+from xdptstamp.errors import SetupError
 from xdptstamp.stamp import Completed
 from xdptstamp.xsk import Xsk
 
@@ -23,8 +24,9 @@ Frames = npt.NDArray[np.intp]
 
 _IDLE, _PENDING, _LOST = 0, 1, 2
 _REAP_BATCH = 256
-# Calls in a row that send nothing before the rest is left to the next round.
-_FRUITLESS_WAKEUPS = 4
+# Calls beyond what the budget makes necessary, before the rest is left to the next round.
+_SPARE_WAKEUPS = 4
+_U32 = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class InFlight:
     def __init__(self, xsk: Xsk, capacity: int) -> None:
         num_frames = xsk.umem.num_frames
         self.xsk = xsk
-        self.capacity = max(1, min(capacity, xsk.config.tx_size))
+        self.capacity = max(1, min(capacity, xsk.tx.size, xsk.comp.size))
         self.counts = TxCounts()
         self.num_pending = 0
         self.needs_kick = False
@@ -58,7 +60,7 @@ class InFlight:
         self.tx_addr = np.zeros(num_frames, dtype=np.int64)
         self.tx_len = np.zeros(num_frames, dtype=np.int64)
         self.submit_number = np.zeros(num_frames, dtype=np.int64)
-        self._is_requested = np.zeros(num_frames, dtype=np.bool_)
+        self._has_option = np.zeros(num_frames, dtype=np.bool_)
         self._is_dropped = np.zeros(num_frames, dtype=np.bool_)
         self._state = np.zeros(num_frames, dtype=np.uint8)
         self._completed: list[int] = []  # frames, in the order of their completions
@@ -68,16 +70,21 @@ class InFlight:
         self._addr = self.tx_addr.data
         self._len = self.tx_len.data
         self._number = self.submit_number.data
-        self._requested = self._is_requested.data
+        self._options = self._has_option.data
         self._states = self._state.data
         self._shift = xsk.umem.frame_size.bit_length() - 1
         self._last_comp_ns = 0
+        self._taken = xsk.tx.consumer_position  # how far the kernel is in the Tx ring
         self.last_completed = -1  # greatest submit number that completed
 
     @property
     def num_free(self) -> int:
         """How many more packets may be submitted now."""
-        return self.capacity - self.num_pending
+        free = self.capacity - self.num_pending
+        if self.needs_kick or self.counts.lost:
+            # What was given up may lie in the Tx ring still.
+            free = min(free, self.xsk.tx.size - self.xsk.tx.num_waiting())
+        return free
 
     @property
     def num_completed(self) -> int:
@@ -87,8 +94,12 @@ class InFlight:
     def send(self, packets: list[tuple[int, int]], options: int) -> None:
         """Submit (addr, len) packets, at most :attr:`num_free` of them, and wake the kernel.
 
-        :param options: desc.options of all of them.
+        :param options: desc.options of all of them: :data:`~xdptstamp.txmd.OPTION` or 0.
+        :raises SetupError: If the UMEM has no Tx metadata to go with the option: the kernel would
+            take neither these packets nor any behind them.
         """
+        if options and not self.xsk.umem.tx_metadata_len:
+            raise SetupError(self.xsk.ifname, "desc.options ask for Tx metadata; the UMEM has none")
         ring = self.xsk.tx
         position, count = ring.reserve(len(packets))
         assert count == len(packets), "num_free promised more than the Tx ring holds"
@@ -102,14 +113,14 @@ class InFlight:
         ring.submit(count)
         self.kick()
         # Written down only now: nobody but this thread reads it, and the packets need not wait.
-        number, shift, is_requested = self.counts.submitted, self._shift, options != 0
+        number, shift, has_option = self.counts.submitted, self._shift, options != 0
         for addr, length in packets:
             frame = addr >> shift
             self._app[frame] = now_ns
             self._addr[frame] = addr
             self._len[frame] = length
             self._number[frame] = number
-            self._requested[frame] = is_requested
+            self._options[frame] = has_option
             self._states[frame] = _PENDING
             number += 1
         self.counts.submitted = number
@@ -118,38 +129,52 @@ class InFlight:
     def kick(self) -> None:
         """Wake the kernel until it has taken what the Tx ring holds, or takes no more for now."""
         xsk = self.xsk
-        if not xsk.tx.needs_wakeup():
+        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
             self.needs_kick = False
             return
-        error = xsk.wakeup_tx()
-        if error or not xsk.is_zero_copy:
-            self._kick_on(error)
+        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
+        self.needs_kick = error != 0
+        if error and error != errno.EAGAIN:
+            self._count_error(error)
 
-    def _kick_on(self, error: int) -> None:
-        # Copy mode sends inside the call, so its errors are about packets.
-        ring, fruitless = self.xsk.tx, 0
-        waiting = ring.num_waiting()
+    def _send_in_copy_mode(self) -> int:
+        # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
+        # share is sent, or that the NIC takes no more. Returns what the last call said.
+        wakeups_left = None
         while True:
-            if error:
-                self._note_error(error)
-            if not waiting or self.xsk.is_zero_copy or fruitless == _FRUITLESS_WAKEUPS:
-                break
+            self._note_taken()
             error = self.xsk.wakeup_tx()
-            still_waiting = ring.num_waiting()
-            fruitless = fruitless + 1 if still_waiting == waiting else 0
-            waiting = still_waiting
-        self.needs_kick = waiting > 0
+            if error == errno.EBUSY:
+                self._note_drop()
+            elif error != errno.EAGAIN:
+                return error
+            elif wakeups_left is None:
+                shares = self.xsk.tx.num_waiting() // self.xsk.max_tx_skb_budget
+                wakeups_left = shares + _SPARE_WAKEUPS
+            elif wakeups_left == 0:
+                return error
+            else:
+                wakeups_left -= 1
 
-    def _note_error(self, error: int) -> None:
-        if error == errno.EAGAIN:
-            return  # the call's share is sent; the next call goes on
-        if error == errno.EBUSY and not self.xsk.is_zero_copy:
-            # The call ends at the packet that was dropped: it is the last one consumed.
-            ring = self.xsk.tx
-            index = ((ring.consumer_position - 1) & ring.mask) * 2
-            self._is_dropped[ring.words[index] >> self._shift] = True
-            self.counts.dropped_by_kernel += 1
-            return
+    def _note_taken(self) -> None:
+        shown = self.xsk.tx.consumer_position
+        if (shown - self._taken) & _U32 <= self.xsk.tx.size:
+            self._taken = shown
+
+    def _note_drop(self) -> None:
+        # The call ended at the packet that was dropped: it is the last one taken. Without Linux
+        # commit 1eb8b0dac189 ("net: xsk: update tx queue consumer immediately after
+        # transmission") (in v6.17) the ring shows it only later; there it is the next one, unless
+        # the same call had sent others before.
+        ring, before = self.xsk.tx, self._taken
+        self._note_taken()
+        if self._taken == before:
+            self._taken = (before + 1) & _U32
+        index = ((self._taken - 1) & ring.mask) * 2
+        self._is_dropped[ring.words[index] >> self._shift] = True
+        self.counts.dropped_by_kernel += 1
+
+    def _count_error(self, error: int) -> None:
         name = errno.errorcode.get(error, str(error))
         errors = self.counts.wakeup_errors
         errors[name] = errors.get(name, 0) + 1
@@ -182,21 +207,21 @@ class InFlight:
     def _note_strange(self, frame: int, addr: int) -> None:
         if self._states[frame] == _LOST and self._addr[frame] == addr:
             self._states[frame] = _IDLE
+            self._is_dropped[frame] = False  # of this packet, not of the frame's next
             self._returned.append(frame)
             self.counts.completed_after_lost += 1
         else:
             self.counts.completed_unexpected += 1
 
-    def take_completed(self, reset_times_ns: list[int]) -> tuple[Frames, Completed]:
+    def take_completed(self, resets: list[tuple[int, int]]) -> tuple[Frames, Completed]:
         """The packets reaped since the last call, in the order of their completions.
 
-        :param reset_times_ns: when the adapter was reset or its link went, CLOCK_TAI, ascending.
+        :param resets: (earliest, latest) time of each reset of the adapter or loss of its link, ns
+            on CLOCK_TAI.
         :return: their frames, now the caller's, and what :func:`~xdptstamp.stamp.judge` needs.
         """
         frames = np.array(self._completed, dtype=np.intp)
         self._completed.clear()
-        umem = self.xsk.umem
-        stamp_addr = self.tx_addr[frames] - (umem.tx_metadata_len - txmd.STAMP_OFFSET)
         comp_ns = self.tx_comp_ns[frames]
         app_ns = self.tx_app_ns[frames]
         previous_ns = np.empty_like(comp_ns)
@@ -204,13 +229,14 @@ class InFlight:
             previous_ns[0] = self._last_comp_ns
             previous_ns[1:] = comp_ns[:-1]
             self._last_comp_ns = int(comp_ns[-1])
-        resets = np.array(reset_times_ns, dtype=np.int64)
-        is_reset = np.searchsorted(resets, app_ns) < np.searchsorted(resets, comp_ns, "right")
+        is_reset = np.zeros(len(frames), dtype=np.bool_)
+        for earliest_ns, latest_ns in resets:
+            is_reset |= (app_ns <= latest_ns) & (comp_ns >= earliest_ns)
         is_dropped = self._is_dropped[frames]
         self._is_dropped[frames] = False
         done = Completed(
-            values=umem.gather(stamp_addr, 8).view("<u8").reshape(-1),
-            is_requested=self._is_requested[frames],
+            values=self._metadata(frames)[:, 1],
+            is_requested=self.is_requested(frames),
             is_dropped=is_dropped,
             is_reset=is_reset,
             tx_app_ns=app_ns,
@@ -240,4 +266,10 @@ class InFlight:
 
     def is_requested(self, frames: Frames) -> npt.NDArray[np.bool_]:
         """Whether a stamp was asked for, of each frame's packet."""
-        return self._is_requested[frames]
+        has_flag: npt.NDArray[np.bool_] = self._metadata(frames)[:, 0] & txmd.TIMESTAMP != 0
+        return has_flag & self._has_option[frames]
+
+    def _metadata(self, frames: Frames) -> npt.NDArray[np.uint64]:
+        # Flags, and the stamp field, of each packet; they lie there until the frame's next use.
+        umem = self.xsk.umem
+        return umem.gather(self.tx_addr[frames] - umem.tx_metadata_len, 16).view("<u8")
