@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from xdptstamp._sys import libxdp
 from xdptstamp.collect import missing_capabilities
 from xdptstamp.drivers import Driver, known_driver
 from xdptstamp.errors import SetupError
 from xdptstamp.features import Features, read_features
 from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp
-from xdptstamp.linkwatch import LinkWatch
+from xdptstamp.linkwatch import HasFileno, LinkWatch
 from xdptstamp.nic import Nic
 from xdptstamp.phc import Phc
 from xdptstamp.program import Program, ProgramConfig, XdpMode
@@ -27,8 +29,9 @@ from xdptstamp.stamp import StampRules
 from xdptstamp.umem import PACKET_HEADROOM, Umem
 from xdptstamp.xsk import Mode, Registration, Xsk, XskConfig
 
-#: The smallest set that ping-pong runs with; see the README.
-CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF")
+#: The smallest set that ping-pong runs with; see the README. CAP_PERFMON: without it the kernel's
+#: verifier allows no pointer to where a VLAN tag or an IPv6 extension may have moved a header.
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON")
 
 #: Below this hardware ring size minus the reserve some igc kernels lose descriptors (6.12.95).
 RING_RESERVE = 4
@@ -66,7 +69,10 @@ class DutConfig:
 
 @dataclass(slots=True)
 class Dut:
-    """What :func:`acquire` set up; valid inside its context."""
+    """What :func:`acquire` set up; valid inside its context.
+
+    The fill rings hold all frames; nothing is redirected before ``program.add_socket``.
+    """
 
     config: DutConfig
     nic: Nic
@@ -78,7 +84,12 @@ class Dut:
     guard: HwtstampGuard
     capacity: int
     phc: Phc | None = None
-    notes: list[str] = field(default_factory=list)
+    vlan_notes: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user; after the context also on what was restored."""
+        return [*self.guard.notes, *self.vlan_notes]
 
     @property
     def is_hardware(self) -> bool:
@@ -132,11 +143,12 @@ class Dut:
 
 
 @contextlib.contextmanager
-def acquire(config: DutConfig) -> Iterator[Dut]:
+def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
     """Set the DUT up, and restore everything at the end, whatever happened in between.
 
     The caller drains the sockets before it leaves.
 
+    :param stop: readable once nothing is to be waited for any more.
     :raises SetupError: No such interface or queue, no privilege, link down, interface refused,
         another XDP program attached.
     :raises UnsupportedError: The kernel, driver or a library lacks what is needed.
@@ -163,13 +175,11 @@ def acquire(config: DutConfig) -> Iterator[Dut]:
             ),
         )
         stack.callback(program.close)
-        watch.wait_carrier(_CARRIER_TIMEOUT_S)
+        watch.wait_carrier(_CARRIER_TIMEOUT_S, stop)
         watch.check()  # what attaching did to the carrier is not news
         stack.enter_context(guard)
         xsk_config = _xsk_config(config, mode)
         xsks = [_open(nic, config, queue_id, xsk_config, stack) for queue_id in queues]
-        for xsk in xsks:
-            program.add_socket(xsk.queue_id, xsk.fd)
         yield Dut(
             config=config,
             nic=nic,
@@ -181,7 +191,7 @@ def acquire(config: DutConfig) -> Iterator[Dut]:
             guard=guard,
             capacity=_capacity(nic, mode, xsk_config),
             phc=_open_phc(nic, mode, stack),
-            notes=list(guard.notes),
+            vlan_notes=_vlan_notes(nic.ifname, program, features),
         )
 
 
@@ -245,7 +255,14 @@ def _open(
     stack: contextlib.ExitStack,
 ) -> Xsk:
     umem = Umem(config.num_frames, _frame_size(nic.link().mtu, nic.ifname))
-    return stack.enter_context(Xsk(umem, nic.ifname, queue_id, xsk_config))
+    xsk = stack.enter_context(Xsk(umem, nic.ifname, queue_id, xsk_config))
+    # At once: in zero-copy mode the stack's own packets on this queue need these frames, too.
+    start, count = xsk.fill.reserve(umem.num_frames)
+    xsk.fill.addrs[xsk.fill.entries(start, count)] = np.arange(count) * umem.frame_size
+    xsk.fill.submit(count)
+    if xsk.fill.needs_wakeup():
+        xsk.wakeup_rx()
+    return xsk
 
 
 def _frame_size(mtu: int, ifname: str) -> int:
@@ -255,6 +272,17 @@ def _frame_size(mtu: int, ifname: str) -> int:
     largest = 4096 - PACKET_HEADROOM - _MAX_FRAME_OVERHEAD
     problem = f"MTU {mtu} is more than one frame holds; ip link set {ifname} mtu {largest}"
     raise SetupError(ifname, problem)
+
+
+def _vlan_notes(ifname: str, program: Program, features: Features) -> list[str]:
+    # The kernel and the NIC may carry a tag beside the packet; only the kfunc tells of it.
+    if program.has_hints and features.is_rx_vlan_tag is not False:
+        return []
+    reason = program.no_hints_reason or "the driver does not give it"
+    return [
+        f"a VLAN tag that {ifname} strips is not seen ({reason}), and is missing in the reply "
+        f"(ethtool -K {ifname} rxvlan off)"
+    ]
 
 
 def _capacity(nic: Nic, mode: Mode, xsk_config: XskConfig) -> int:

@@ -115,11 +115,11 @@ class LinkWatch:
         return self._seen.carrier_changes - self._start.carrier_changes
 
     def check(self) -> LinkChange:
-        """The worst since the last look; never blocks.
+        """The worst since the last look; blocks for a moment when the link has just gone down.
 
         How it is now counts, too: a link that was down and still is, is ``DOWN``.
         """
-        before = self._seen.carrier_changes
+        before, was_up = self._seen.carrier_changes, self.is_up
         worst = LinkChange.NONE
         for state in self._news():
             if state is None:
@@ -127,6 +127,10 @@ class LinkWatch:
                 break
             self._seen = state
             worst = max(worst, self._judge(state))
+        # A removal begins with going down, and tells of its end some milliseconds later. The
+        # kernel answers this look when it is over.
+        if was_up and not self.is_up and self._look() is None:
+            self._has_vanished = True
         if self._has_vanished:
             return LinkChange.VANISHED
         if worst == LinkChange.NONE and before != self._seen.carrier_changes:

@@ -153,11 +153,12 @@ def _run(
             with real_time(cpu, sched.priority if sched else None) as scheduling:
                 environment = Environment(dut, log, info)
                 environment.begin(
-                    {"wait": config.wait, **scheduling}, has_timestamps=config.has_timestamps
+                    {"wait": config.wait, **scheduling},
+                    has_timestamps=config.has_replies and config.has_timestamps,
                 )
                 session.recorder.start(info)
                 result = PingPong(dut, config, session.recorder, stop, session.tick).run()
-            environment.end(is_alive=not result.is_failed)
+            environment.end()
         info.obtained["notes"] = dut.notes
         _conclude(info, config, result, signals)
         session.finish(lambda summary: _reconcile(info, environment, summary))

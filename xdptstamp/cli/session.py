@@ -232,15 +232,7 @@ class Session:
             if self._info.ended_by == OUTPUT_CLOSED:
                 # As a program that SIGPIPE ends; here the signal is ignored, to drain.
                 return EXIT_SIGNAL + signal.SIGPIPE
-        if self._info.is_trusted:
-            return 0
-        if self._options.is_quiet:
-            for warning in self._info.warnings:
-                if warning.is_untrusted:
-                    click.echo(
-                        f"{warning.message}: {warning.value} (limit {warning.limit})", err=True
-                    )
-        return EXIT_DOUBT
+        return 0 if self._info.is_trusted else EXIT_DOUBT
 
 
 def _parse_fail_ifs(texts: tuple[str, ...], kind: str) -> list[FailIf]:

@@ -7,6 +7,7 @@ Sending side: answered = completed + lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,11 @@ from xdptstamp.measure.responder import Responder
 _REFUSED = "refused_"
 # What the kernel counts once for each packet; rx_fill_ring_empty_descs counts attempts.
 _LOST_BY_KERNEL = ("rx_dropped", "rx_ring_full")
+
+# The program counts each packet, but the kernel shows a poll's packets in the Rx ring at the end
+# of the poll, and tells nobody when that is.
+_SETTLE_NS = 1_000_000_000
+_SETTLE_STEP_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,16 @@ class Books:
 
 
 def close_books(dut: Dut, responders: list[Responder]) -> Books:
-    """Read every counter once more and add up."""
+    """Read every counter once more and add up; nothing must be redirected any more."""
+    deadline_ns = time.monotonic_ns() + _SETTLE_NS
+    books = _read_books(dut, responders)
+    while books.counts["unaccounted"]["received"] and time.monotonic_ns() < deadline_ns:
+        time.sleep(_SETTLE_STEP_S)
+        books = _read_books(dut, responders)
+    return books
+
+
+def _read_books(dut: Dut, responders: list[Responder]) -> Books:
     program = dut.program.counters()
     kernel = _sums(responder.xsk.statistics() for responder in responders)
     left = sum(responder.xsk.rx.num_waiting() for responder in responders)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from xdptstamp import collect
 from xdptstamp._sys import libbpf, libxdp
+from xdptstamp.drivers import Driver
 from xdptstamp.dut import Dut
+from xdptstamp.errors import SetupError
 from xdptstamp.kernellog import KernelLog, kernel_log_warnings
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import COLUMNS_OF_KIND, clock_of
@@ -21,13 +24,20 @@ class Environment:
     """Watches the counters and the kernel log of one run.
 
     :param info: gets what is found.
+    :ivar before: every counter of the interface before the run; ``after``: and after it.
     """
 
     def __init__(self, dut: Dut, kernel_log: KernelLog, info: RunInfo) -> None:
         self._dut = dut
         self._log = kernel_log
         self._info = info
-        self._before: dict[str, int] = {}
+        self.before: dict[str, int] = {}
+        self.after: dict[str, int] = {}
+
+    @property
+    def driver(self) -> Driver | None:
+        """What is known of the interface's driver."""
+        return self._dut.driver
 
     def begin(self, obtained: Mapping[str, Any], *, has_timestamps: bool) -> None:
         """Note machine, NIC, versions and counters before the run."""
@@ -46,17 +56,14 @@ class Environment:
         info.clocks = {
             name: clock_of(name) for name in COLUMNS_OF_KIND[info.kind] if clock_of(name)
         }
-        self._before = collect.collect_counters(dut.nic)
+        self.before = collect.collect_counters(dut.nic)
 
-    def end(self, *, is_alive: bool) -> None:
-        """Note the counters after the run, and what the kernel logged meanwhile.
-
-        :param is_alive: the interface is still there to be asked.
-        """
+    def end(self) -> None:
+        """Note the counters after the run, and what the kernel logged meanwhile."""
         info = self._info
-        if is_alive:
-            after = collect.collect_counters(self._dut.nic)
-            info.counters = collect.pair_counters(self._before, after)
+        with contextlib.suppress(SetupError):  # the interface is gone, and its counters with it
+            self.after = collect.collect_counters(self._dut.nic)
+            info.counters = collect.pair_counters(self.before, self.after)
         lines = self._log.lines()
         info.warnings += kernel_log_warnings(lines)
         info.obtained["kernel_log"] = self._log.problem or [

@@ -167,6 +167,8 @@ class PingPong:
         # What need not be done for each packet. Returns why to end, or None.
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
         for responder in self._responders:
+            if responder.flight.needs_kick:
+                responder.flight.kick()
             if responder.num_unharvested >= _HARVEST_SIZE or (
                 responder.oldest_unharvested_ns
                 and now_ns - responder.oldest_unharvested_ns > _HARVEST_AGE_NS
@@ -185,9 +187,6 @@ class PingPong:
         return None
 
     def _tick(self, monotonic_ns: int, now_ns: int) -> str | None:
-        for responder in self._responders:
-            if responder.flight.needs_kick:
-                responder.flight.kick()
         if monotonic_ns >= self._next_expiry_ns:
             self._next_expiry_ns = monotonic_ns + _EXPIRY_NS
             rules = self._dut.stamp_rules()

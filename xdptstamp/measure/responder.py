@@ -63,6 +63,7 @@ class RxCounts:
 class Responder:
     """Serves one socket; :meth:`serve`, :meth:`reap` and :meth:`harvest` are called in a loop.
 
+    :param xsk: its fill ring holds all frames.
     :param numbers: shared by all queues: hands out ``seq``.
     """
 
@@ -74,8 +75,11 @@ class Responder:
         self.flight = InFlight(xsk, capacity)
         self.rules = rules
         self.counts = RxCounts()
-        self._config = config
+        self._has_replies = config.has_replies
+        self._is_csum_offloaded = config.is_csum_offloaded
+        self._flags = config.flags
         self._options = txmd.OPTION if config.flags else 0
+        self._metadata_len = xsk.umem.tx_metadata_len
         self._numbers = numbers
         self._seq = np.zeros(num_frames, dtype=np.int64)
         self._rx_app_ns = np.zeros(num_frames, dtype=np.int64)
@@ -90,12 +94,11 @@ class Responder:
         self._view = xsk.umem.view
         self.oldest_unharvested_ns = 0
         self._last_stamp_ns = 0
-        self._refill(np.arange(num_frames, dtype=np.intp))
 
-    def serve(self) -> int:
-        """Receive what has come and answer it; returns how many packets were received."""
+    def serve(self, limit: int) -> int:
+        """Receive what has come, at most ``limit`` packets, and answer it; returns how many."""
         ring = self.xsk.rx
-        start, count = ring.peek(min(_RX_BATCH, self.flight.num_free))
+        start, count = ring.peek(min(_RX_BATCH, limit, self.flight.num_free))
         if not count:
             return 0
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
@@ -107,7 +110,7 @@ class Responder:
         ring.release(count)
         replies = []
         for addr, length in received:
-            reply = self._reply(addr, length) if self._config.has_replies else None
+            reply = self._reply(addr, length) if self._has_replies else None
             if reply is None:
                 self._unanswered.append(addr >> self._shift)
             else:
@@ -126,7 +129,7 @@ class Responder:
         )
         if version != META_VERSION:
             return None
-        if self._config.is_csum_offloaded:
+        if self._is_csum_offloaded:
             csum = packet.pseudo_sum(view, addr, l3_offset, ip_version)
         packet.turn_around(view, addr, l3_offset, ip_version, csum)
         if valid & VALID_VLAN:
@@ -134,10 +137,8 @@ class Responder:
             addr = packet.insert_vlan_tag(view, addr, proto, tci)
             length += packet.VLAN_LEN
             l4_offset += packet.VLAN_LEN
-        metadata_addr = addr - self.xsk.umem.tx_metadata_len
-        txmd.write_request(
-            view, metadata_addr, self._config.flags, l4_offset, packet.UDP_CSUM_OFFSET
-        )
+        metadata_addr = addr - self._metadata_len
+        txmd.write_request(view, metadata_addr, self._flags, l4_offset, packet.UDP_CSUM_OFFSET)
         return addr, length
 
     def _note(self, received: list[tuple[int, int]], now_ns: int) -> None:
@@ -164,13 +165,13 @@ class Responder:
         """Packets that are done and whose samples are not yet built."""
         return self.flight.num_completed + len(self._unanswered)
 
-    def harvest(self, reset_times_ns: list[int]) -> Batch:
+    def harvest(self, resets: list[tuple[int, int]]) -> Batch:
         """Build the samples of the packets that are done, and give their frames back to ``fill``.
 
-        :param reset_times_ns: when the adapter was reset or its link went, CLOCK_TAI, ascending.
+        :param resets: as for :meth:`InFlight.take_completed`.
         :return: one row a packet, in the order of completions, then those without a reply.
         """
-        frames, done = self.flight.take_completed(reset_times_ns)
+        frames, done = self.flight.take_completed(resets)
         stamps, causes = stamp.judge(self.rules, done)
         sent = self._rows(frames)
         self._fill_tx_columns(sent, frames, causes)
@@ -184,7 +185,9 @@ class Responder:
         self.counts.without_meta += int(np.count_nonzero(~has_meta))
         returned = np.array(self.flight.take_returned(), dtype=np.intp)
         self._refill(np.concatenate((frames, silent, returned)))
-        self.oldest_unharvested_ns = 0
+        # What is pending becomes due from now on, though no packet may come to say so.
+        is_pending = self.flight.num_pending > 0
+        self.oldest_unharvested_ns = time.clock_gettime_ns(time.CLOCK_TAI) if is_pending else 0
         return np.concatenate((sent, unanswered[has_meta]))
 
     def give_up(self, submitted_before_ns: int, *, is_drained: bool) -> Batch:

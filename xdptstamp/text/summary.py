@@ -116,6 +116,10 @@ def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
     for key, title in _OBTAINED.items():
         if info.obtained.get(key) is not None:
             yield title, _obtained(info, key)
+    for note in info.obtained.get("notes") or []:
+        yield "note", note
+    if isinstance(info.obtained.get("kernel_log"), str):
+        yield "note", info.obtained["kernel_log"]
     target = info.partner.get("host") or info.partner.get("address")
     if target:
         yield "partner", target
