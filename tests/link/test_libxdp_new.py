@@ -27,12 +27,19 @@ TRIXIE_ROOT = str(ROOT / "scripts/trixie_root")
 pytestmark = pytest.mark.skipif(HAS_REAL_NIC, reason="looks at the partner's end of a veth pair")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unpacked():
+    """What came of unpacking Debian 13: in session scope, before the module leaves the network."""
+    if HAS_REAL_NIC:
+        return None
+    return subprocess.run((TRIXIE_ROOT,), capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
-def trixie(skip_or_fail):
+def trixie(unpacked, skip_or_fail):
     """The command that runs a program with Debian 13's libraries."""
-    done = subprocess.run((TRIXIE_ROOT,), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        skip_or_fail("root", f"no Debian 13 to run in: {done.stderr.strip()}")
+    if unpacked.returncode != 0:
+        skip_or_fail("root", f"no Debian 13 to run in: {unpacked.stderr.strip()}")
     return (TRIXIE_ROOT, "python3")
 
 
