@@ -332,7 +332,7 @@ def test_a_disk_that_fills(start, shared_lab, tmp_path):
 @contextlib.contextmanager
 def small_disk(folder):
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)
     try:
         yield
     finally:

@@ -225,7 +225,7 @@ def test_a_full_disk_is_seen_named_and_harms_nothing_written_before(small_disk):
     assert not list(run_dir.path.rglob("*.tmp"))
 
 
-def test_a_disk_without_room_for_run_json_keeps_the_old_one(small_disk):
+def test_room_for_the_last_run_json_is_kept_however_full_the_disk_is(small_disk):
     with create_run(small_disk, make_info()) as run_dir, Recorder(run_dir) as recorder:
         recorder.start(make_info())
         recorder.put(random_batch(0))
@@ -234,10 +234,10 @@ def test_a_disk_without_room_for_run_json_keeps_the_old_one(small_disk):
         with contextlib.suppress(OSError), open(small_disk / "filler", "wb", 0) as filler:
             while filler.write(b"x" * 4096):
                 pass
-        with pytest.raises(RunFileError, match="No space left on device"):
-            recorder.finish(make_info("complete"))
+        with pytest.raises(RunFileError, match=r"samples\.csv.*No space left on device"):
+            recorder.finish(make_info("complete", counts={"received": 4096}))
     run = open_run(run_dir.path)
-    assert run.info.state == "interrupted"
+    assert (run.info.state, run.info.counts) == ("complete", {"received": 4096})
     assert seqs(run_dir.path).size == 4096
 
 

@@ -15,7 +15,7 @@ from xdptstamp.store.blocks import TakingSide
 from xdptstamp.store.export import write_csv
 from xdptstamp.store.files import replace_file
 from xdptstamp.store.reader import iter_batches
-from xdptstamp.store.rundir import CSV_NAME, INFO_NAME, SAMPLES_NAME, encode_info
+from xdptstamp.store.rundir import CSV_NAME, INFO_NAME, SAMPLES_NAME, encode_info, free_reserve
 from xdptstamp.store.writer import SampleWriter
 
 #: Runs up to this size get a ``samples.csv``.
@@ -69,6 +69,7 @@ class Recording:
         csv = self._write_csvs(info, csv_file)
         if self._problem is not None:
             info.state, info.ended_by = "interrupted", "recorder"
+        free_reserve(self._path)
         self._write_info(info)
         num_lost = self._num_rows - self._writer.num_rows
         if self._problem is not None and num_lost:

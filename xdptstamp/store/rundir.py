@@ -12,6 +12,7 @@ that says "running" without that lock is of a run that was killed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -35,6 +36,7 @@ SAMPLES_NAME = "samples"
 CSV_NAME = "samples.csv"
 
 _MAX_PART = 60  # characters of one part of a folder's name
+_RESERVE_SIZE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -162,12 +164,20 @@ def _lock(path: Path) -> int:
     lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         give_to_user(lock_fd)
+        # However full the disk is at the end, there is room to say how the run ended.
+        os.posix_fallocate(lock_fd, 0, _RESERVE_SIZE)
         # Waits only for a reader who is trying the lock at this moment.
         fcntl.flock(lock_fd, fcntl.LOCK_EX)
     except OSError:
         os.close(lock_fd)
         raise
     return lock_fd
+
+
+def free_reserve(path: Path) -> None:
+    """Give back the room that run folder ``path`` keeps for its last ``run.json``."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path / LOCK_NAME, 0)
 
 
 # mkdir decides who gets a name, also between processes.
