@@ -152,10 +152,7 @@ def clock_of(name: str) -> str:
 
 def empty_batch(num_samples: int) -> Batch:
     """An array of ``num_samples`` with every nullable column :data:`NULL` (``cause``: NONE)."""
-    batch = np.zeros(num_samples, dtype=SAMPLE_DTYPE)
-    for name in _NULLABLE:
-        batch[name] = NULL
-    return batch
+    return np.full(num_samples, _EMPTY)
 
 
 class SampleSink(Protocol):
@@ -166,4 +163,15 @@ class SampleSink(Protocol):
 
 
 _BY_NAME = {column.name: column for column in COLUMNS}
-_NULLABLE = tuple(c.name for c in COLUMNS if c.is_nullable and c.name != "cause")
+
+
+def _make_empty() -> Batch:
+    # One sample in which nothing is known.
+    empty = np.zeros((), dtype=SAMPLE_DTYPE)
+    for item in COLUMNS:
+        if item.is_nullable and item.name != "cause":
+            empty[item.name] = NULL
+    return empty
+
+
+_EMPTY = _make_empty()

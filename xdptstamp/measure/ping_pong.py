@@ -22,8 +22,9 @@ from xdptstamp.sample import Batch, SampleSink
 #: How long completions are waited for: a lost stamp holds igc's queue for 15 s and a bit.
 DRAIN_LIMIT_NS = 20_000_000_000
 
-_HARVEST_SIZE = 128
-_HARVEST_AGE_NS = 10_000_000
+# Samples are built together: a batch costs a packet's time some ten times over. The recorder takes
+# them at the same ticks.
+_HARVEST_SIZE = 256
 _HOUSEKEEPING_NS = 100_000_000
 _EXPIRY_NS = 1_000_000_000
 # While completions are awaited in poll mode the loop looks this often. The kernel wakes nobody
@@ -150,8 +151,6 @@ class PingPong:
         if any(responder.flight.num_pending for responder in self._responders):
             return _REAP_PERIOD_S
         until_ns = self._next_tick_ns
-        if any(responder.num_unharvested for responder in self._responders):
-            until_ns = min(until_ns, time.monotonic_ns() + _HARVEST_AGE_NS)
         if self._end_ns:
             until_ns = min(until_ns, self._end_ns)
         return max(0, until_ns - time.monotonic_ns()) / 1e9
@@ -165,14 +164,10 @@ class PingPong:
 
     def _look_around(self) -> str | None:
         # What need not be done for each packet. Returns why to end, or None.
-        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
         for responder in self._responders:
             if responder.flight.needs_kick:
                 responder.flight.kick()
-            if responder.num_unharvested >= _HARVEST_SIZE or (
-                responder.oldest_unharvested_ns
-                and now_ns - responder.oldest_unharvested_ns > _HARVEST_AGE_NS
-            ):
+            if responder.num_unharvested >= _HARVEST_SIZE:
                 self._harvest(responder)
         if self._numbers[0] >= self._limit:
             return "count"
@@ -183,10 +178,14 @@ class PingPong:
             return "duration"
         if monotonic_ns >= self._next_tick_ns:
             self._next_tick_ns = monotonic_ns + _HOUSEKEEPING_NS
-            return self._tick(monotonic_ns, now_ns)
+            return self._tick(monotonic_ns)
         return None
 
-    def _tick(self, monotonic_ns: int, now_ns: int) -> str | None:
+    def _tick(self, monotonic_ns: int) -> str | None:
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        for responder in self._responders:
+            if responder.num_unharvested:
+                self._harvest(responder)
         if monotonic_ns >= self._next_expiry_ns:
             self._next_expiry_ns = monotonic_ns + _EXPIRY_NS
             rules = self._dut.stamp_rules()

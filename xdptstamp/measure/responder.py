@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from xdptstamp import packet, stamp, txmd
 from xdptstamp.measure.inflight import Frames, InFlight
-from xdptstamp.measure.rxmeta import fill_csum_columns, fill_rx_columns
+from xdptstamp.measure.rxmeta import (
+    Metas,
+    fill_csum_columns,
+    fill_rx_columns,
+    is_ours,
+    read_meta,
+)
 from xdptstamp.program import META_LEN, META_VERSION, VALID_VLAN
 from xdptstamp.sample import NULL, Batch, Cause, empty_batch
 from xdptstamp.stamp import StampRules
@@ -92,7 +98,6 @@ class Responder:
         self._unanswered: list[int] = []
         self._shift = xsk.umem.frame_size.bit_length() - 1
         self._view = xsk.umem.view
-        self.oldest_unharvested_ns = 0
         self._last_stamp_ns = 0
 
     def serve(self, limit: int) -> int:
@@ -153,8 +158,6 @@ class Responder:
             seq += 1
         self._numbers[0] = seq
         self.counts.received += len(received)
-        if not self.oldest_unharvested_ns:
-            self.oldest_unharvested_ns = now_ns
 
     def reap(self) -> int:
         """Note the completions that have come; returns how many."""
@@ -173,22 +176,18 @@ class Responder:
         """
         frames, done = self.flight.take_completed(resets)
         stamps, causes = stamp.judge(self.rules, done)
-        sent = self._rows(frames)
-        self._fill_tx_columns(sent, frames, causes)
-        sent["tx_hw_ns" if self.rules.is_hardware else "tx_sw_ns"] = stamps
-        sent["tx_comp_ns"] = done.tx_comp_ns
+        rows = self._tx_rows(frames, causes)
+        rows["tx_hw_ns" if self.rules.is_hardware else "tx_sw_ns"] = stamps
+        rows["tx_comp_ns"] = done.tx_comp_ns
         self._count_steps_back(stamps[stamps != NULL])
-        silent = np.array(self._unanswered, dtype=np.intp)
-        self._unanswered.clear()
-        unanswered = self._rows(silent)
-        has_meta = unanswered["rx_xdp_ns"] != NULL
-        self.counts.without_meta += int(np.count_nonzero(~has_meta))
-        returned = np.array(self.flight.take_returned(), dtype=np.intp)
-        self._refill(np.concatenate((frames, silent, returned)))
-        # What is pending becomes due from now on, though no packet may come to say so.
-        is_pending = self.flight.num_pending > 0
-        self.oldest_unharvested_ns = time.clock_gettime_ns(time.CLOCK_TAI) if is_pending else 0
-        return np.concatenate((sent, unanswered[has_meta]))
+        if self._unanswered:
+            silent = np.array(self._unanswered, dtype=np.intp)
+            self._unanswered.clear()
+            rows = np.concatenate((rows, self._unanswered_rows(silent)))
+            frames = np.concatenate((frames, silent))
+        self._refill(frames)
+        self._refill(np.array(self.flight.take_returned(), dtype=np.intp))
+        return rows
 
     def give_up(self, submitted_before_ns: int, *, is_drained: bool) -> Batch:
         """The samples of packets whose completion is waited for no longer.
@@ -201,9 +200,7 @@ class Responder:
             self.flight.submit_number[frames], self.flight.last_completed, is_drained=is_drained
         )
         causes[~self.flight.is_requested(frames)] = Cause.NONE
-        rows = self._rows(frames)
-        self._fill_tx_columns(rows, frames, causes)
-        return rows
+        return self._tx_rows(frames, causes)
 
     def _count_steps_back(self, stamps: npt.NDArray[np.int64]) -> None:
         if len(stamps):
@@ -211,23 +208,37 @@ class Responder:
             self.counts.stamp_steps_back += int(np.count_nonzero(steps < 0))
             self._last_stamp_ns = int(stamps[-1])
 
-    def _rows(self, frames: Frames) -> Batch:
+    def _rx_rows(self, frames: Frames, meta: Metas) -> Batch:
         # What was known at reception.
         rows = empty_batch(len(frames))
         rows["seq"] = self._seq[frames]
         rows["queue_id"] = self.xsk.queue_id
-        rows["addr"] = self._rx_addr[frames]
-        rows["len"] = self._rx_len[frames]
         rows["rx_app_ns"] = self._rx_app_ns[frames]
-        fill_rx_columns(rows, self.xsk.umem, self._rx_addr[frames])
+        fill_rx_columns(rows, meta)
         return rows
 
-    def _fill_tx_columns(self, rows: Batch, frames: Frames, causes: npt.NDArray[np.uint8]) -> None:
-        fill_csum_columns(rows, self.xsk.umem, self._rx_addr[frames], self.flight.tx_addr[frames])
-        rows["addr"] = self.flight.tx_addr[frames]
-        rows["len"] = self.flight.tx_len[frames]
-        rows["tx_app_ns"] = self.flight.tx_app_ns[frames]
+    def _unanswered_rows(self, frames: Frames) -> Batch:
+        meta = read_meta(self.xsk.umem, self._rx_addr[frames])
+        has_meta = is_ours(meta)
+        self.counts.without_meta += int(np.count_nonzero(~has_meta))
+        frames = frames[has_meta]
+        rows = self._rx_rows(frames, meta[has_meta])
+        rows["addr"] = self._rx_addr[frames]
+        rows["len"] = self._rx_len[frames]
+        return rows
+
+    def _tx_rows(self, frames: Frames, causes: npt.NDArray[np.uint8]) -> Batch:
+        # Replies; _reply made sure that our program had stored its struct ahead of the request.
+        umem, flight = self.xsk.umem, self.flight
+        rx_addrs, tx_addrs = self._rx_addr[frames], flight.tx_addr[frames]
+        meta = read_meta(umem, rx_addrs)
+        rows = self._rx_rows(frames, meta)
+        fill_csum_columns(rows, umem, meta, rx_addrs - tx_addrs, tx_addrs)
+        rows["addr"] = tx_addrs
+        rows["len"] = flight.tx_len[frames]
+        rows["tx_app_ns"] = flight.tx_app_ns[frames]
         rows["cause"] = causes
+        return rows
 
     def _refill(self, frames: Frames) -> None:
         # The fill ring has an entry for every frame, so this never meets a full one.
