@@ -73,7 +73,12 @@ static __always_inline void read_hints(struct xdp_md *ctx, struct xdptstamp_rx_m
 
 static __always_inline int classify(struct xdp_md *ctx, int with_hints)
 {
-	struct xdptstamp_rx_meta *out, meta = { .version = XDPTSTAMP_META_VERSION };
+	struct xdptstamp_rx_meta *out, meta = {
+		.version = XDPTSTAMP_META_VERSION,
+		.rx_hw_errno = ENOSYS_HERE,
+		.hash_errno = ENOSYS_HERE,
+		.vlan_errno = ENOSYS_HERE,
+	};
 	__u32 queue_id = ctx->rx_queue_index;
 	struct parsed packet = {};
 	__u16 csum = 0;

@@ -139,18 +139,6 @@ def collect_counters(nic: Nic) -> dict[str, int]:
     return {**nic.statistics(), **link}
 
 
-def diff_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int | None]:
-    """What each counter gained. None: it is lower than before, so it was reset in between.
-
-    Counters that are not in both are left out.
-    """
-    return {
-        name: gained if (gained := after[name] - value) >= 0 else None
-        for name, value in before.items()
-        if name in after
-    }
-
-
 def pair_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Both values of each counter that changed, as the run info holds them."""
     return {

@@ -27,14 +27,12 @@ class Driver:
     :param counters: role ("skipped", "timed_out") to name in ``ethtool -S``.
     :param num_stamp_slots: stamps pending at once on the adapter; None: not known.
     :param tx_timeout_s: seconds until the driver gives a stamp up; None: not known.
-    :param reset_on_attach: attaching an XDP program resets the adapter.
     """
 
     name: str
     counters: dict[str, str]
     num_stamp_slots: int | None = None
     tx_timeout_s: float | None = None
-    reset_on_attach: bool = False
     faults: tuple[Fault, ...] = ()
 
 

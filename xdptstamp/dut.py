@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -84,12 +85,12 @@ class Dut:
     guard: HwtstampGuard
     capacity: int
     phc: Phc | None = None
-    vlan_notes: list[str] = field(default_factory=list)
+    setup_notes: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
         """Sentences for the user; after the context also on what was restored."""
-        return [*self.guard.notes, *self.vlan_notes]
+        return [*self.guard.notes, *self.setup_notes]
 
     @property
     def is_hardware(self) -> bool:
@@ -97,18 +98,18 @@ class Dut:
         return all(xsk.is_zero_copy for xsk in self.xsks)
 
     def stamp_rules(self) -> StampRules:
-        """What stamps can be now; the PHC's offset is sampled at each call."""
-        timeout_s = self.driver.tx_timeout_s if self.driver else None
-        timeout_ns = None if timeout_s is None else round(timeout_s * 1_000_000_000)
+        """What stamps can be now: the hwtstamp setting and the PHC's offset are read anew."""
         if not self.is_hardware:
-            return StampRules(timeout_ns=None)
-        obtained = self.guard.obtained
+            return StampRules()
+        timeout_s = self.driver.tx_timeout_s if self.driver else None
+        hwtstamp = NicHwtstamp(self.nic).get()
         offset_ns, uncertainty_ns = self._phc_offset()
         return StampRules(
             is_hardware=True,
             is_offered=self.features.is_tx_timestamp is not False,
-            is_hwtstamp_on=None if obtained is None else obtained.is_tx_on,
-            timeout_ns=timeout_ns,
+            is_hwtstamp_on=None if hwtstamp is None else hwtstamp.is_tx_on,
+            timeout_ns=None if timeout_s is None else round(timeout_s * 1_000_000_000),
+            num_slots=(self.driver.num_stamp_slots if self.driver else None) or 1,
             stamp_clock_offset_ns=offset_ns,
             uncertainty_ns=uncertainty_ns,
         )
@@ -149,8 +150,8 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
     The caller drains the sockets before it leaves.
 
     :param stop: readable once nothing is to be waited for any more.
-    :raises SetupError: No such interface or queue, no privilege, link down, interface refused,
-        another XDP program attached.
+    :raises SetupError: No such interface or queue, no privilege, link down, interface or port
+        refused, another XDP program attached.
     :raises UnsupportedError: The kernel, driver or a library lacks what is needed.
     :raises SystemCallError: A call failed; the message says on what and what to do.
     """
@@ -158,6 +159,8 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         nic = Nic(config.ifname)
         _check_privilege(config.ifname)
         _check_interface(nic, config)
+        if not config.is_forced:
+            _check_port(config.port)
         queues = _choose_queues(nic, config)
         features = read_features(nic.ifindex)
         mode = _choose_mode(config, features)
@@ -180,18 +183,22 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         stack.enter_context(guard)
         xsk_config = _xsk_config(config, mode)
         xsks = [_open(nic, config, queue_id, xsk_config, stack) for queue_id in queues]
+        driver = known_driver(nic.driver_info().driver)
+        notes = _vlan_notes(nic.ifname, program, features)
+        if mode == "zero-copy" and driver is not None:
+            notes += [f"{driver.name} before its fix: {f.effect}; {f.care}" for f in driver.faults]
         yield Dut(
             config=config,
             nic=nic,
             features=features,
-            driver=known_driver(nic.driver_info().driver),
+            driver=driver,
             watch=watch,
             program=program,
             xsks=xsks,
             guard=guard,
             capacity=_capacity(nic, mode, xsk_config),
-            phc=_open_phc(nic, mode, stack),
-            vlan_notes=_vlan_notes(nic.ifname, program, features),
+            phc=_open_phc(nic, mode, notes, stack),
+            setup_notes=notes,
         )
 
 
@@ -289,11 +296,24 @@ def _capacity(nic: Nic, mode: Mode, xsk_config: XskConfig) -> int:
     sizes = nic.ring_sizes() if mode == "zero-copy" else None
     if sizes is None:
         return xsk_config.tx_size
-    return max(1, sizes.tx - RING_RESERVE)
+    return max(1, min(xsk_config.tx_size, sizes.tx - RING_RESERVE))
 
 
-def _open_phc(nic: Nic, mode: Mode, stack: contextlib.ExitStack) -> Phc | None:
+def _open_phc(nic: Nic, mode: Mode, notes: list[str], stack: contextlib.ExitStack) -> Phc | None:
     info = nic.timestamping_info() if mode == "zero-copy" else None
     if info is None or info.phc_index < 0:
         return None
-    return stack.enter_context(Phc(info.phc_index))
+    try:
+        return stack.enter_context(Phc(info.phc_index))
+    except SetupError as error:
+        notes.append(f"stamps are not checked against the PHC's time: {error}")
+        return None
+
+
+def _check_port(port: int) -> None:
+    # What the program redirects, a socket of this machine would miss without a word.
+    for table in ("udp", "udp6"):
+        lines = Path(f"/proc/thread-self/net/{table}").read_text(encoding="ascii").splitlines()
+        if any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines[1:]):
+            problem = "is in use by a socket of this machine; choose another --port, or --force"
+            raise SetupError(f"UDP port {port}", problem)

@@ -10,6 +10,7 @@ that the last of several users restores it, or, after a crash, the next start do
 from __future__ import annotations
 
 import errno
+import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,8 +223,10 @@ class HwtstampGuard:
             for wanted in candidates:
                 if wanted == found:
                     return
-                if self._try(wanted, original):
-                    undo.pop_all()
+                record_of_it = self._try(wanted, original)
+                if record_of_it is not None:
+                    undo.pop_all()  # it is changed: whatever fails from here on, the record stays
+                    self._read_back(record_of_it)
                     return
 
     def _put_back(self, record: Record | None) -> None:
@@ -232,7 +235,8 @@ class HwtstampGuard:
         else:
             self._file.write(record)
 
-    def _try(self, wanted: HwtstampConfig, original: tuple[int, int, int]) -> bool:
+    # The record of what was set, None if the NIC has no such filter.
+    def _try(self, wanted: HwtstampConfig, original: tuple[int, int, int]) -> Record | None:
         record = Record(self._device.ifname, self._device.mac, original, _values(wanted))
         # Written before the change: a crash in between must not leave it on for ever.
         problem = self._file.write(record)
@@ -240,14 +244,16 @@ class HwtstampGuard:
             self._device.set(wanted)
         except SystemCallError as error:
             if error.errno in _NO_SUCH_FILTER:
-                return False
+                return None
             raise
-        self.obtained = self._device.get()
-        if self.obtained is not None and self.obtained != wanted:
-            self._file.write(replace(record, ours=_values(self.obtained)))
         if problem:
             self.notes.append(f"{problem}; after a crash hwtstamp would stay on")
-        return True
+        return record
+
+    def _read_back(self, record: Record) -> None:
+        self.obtained = self._device.get()
+        if self.obtained is not None and _values(self.obtained) != record.ours:
+            self._file.write(replace(record, ours=_values(self.obtained)))
 
     def _report(self, wanted: HwtstampConfig) -> None:
         obtained, ifname = self.obtained, self._device.ifname
@@ -278,18 +284,6 @@ class HwtstampGuard:
         return [HwtstampConfig(found.flags, tx_type, rx_filter) for rx_filter in filters]
 
 
-def restore_stale(nic: Nic, state_dirs: list[Path] | None = None) -> list[str]:
-    """Restore what a crashed xdptstamp left set on ``nic``, unless somebody uses it.
-
-    :return: what was done, in sentences; empty if there was nothing to do.
-    """
-    device, notes = NicHwtstamp(nic), list[str]()
-    with interface_lock(nic.ifindex):
-        if not users_of(nic.ifindex):
-            _restore(device, RecordFile(nic.ifindex, state_dirs), notes)
-    return notes
-
-
 def _restore(device: HwtstampDevice, file: RecordFile, notes: list[str]) -> None:
     # Under the interface's lock, and with no user left.
     record = file.read()
@@ -310,9 +304,22 @@ def _restore(device: HwtstampDevice, file: RecordFile, notes: list[str]) -> None
             notes.append(
                 f"hwtstamp of {device.ifname} is left at {current}: somebody changed it meanwhile"
             )
-    except SetupError:
+    except SetupError as error:
+        if _is_there(device.ifindex):
+            problem = f"hwtstamp of {device.ifname} is not restored yet: {error.problem}"
+            notes.append(f"{problem}. The next xdptstamp on it does")
+            return
         notes.append(f"{device.ifname} is gone, and its hwtstamp setting with it")
     file.remove()
+
+
+def _is_there(ifindex: int) -> bool:
+    # ENODEV from a driver also means that it is resetting the NIC.
+    try:
+        socket.if_indextoname(ifindex)
+    except OSError:
+        return False
+    return True
 
 
 def _offers(mask: int, value: int) -> bool:

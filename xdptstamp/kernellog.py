@@ -142,13 +142,16 @@ def parse_record(record: bytes) -> KernelLine | None:
     return KernelLine(level, priority >> 3 == 0, seq, time_us, text, _kind_of(text, level))
 
 
-def kernel_log_warnings(lines: list[KernelLine]) -> list[Warning]:
-    """One warning for each kind of remarkable line, with the first of its lines."""
+def kernel_log_warnings(lines: list[KernelLine], num_lost: int = 0) -> list[Warning]:
+    """One warning for each kind of remarkable line, with the first of its lines.
+
+    :param num_lost: of :class:`KernelLog`; what was overwritten is a warning of its own.
+    """
     by_kind: dict[str, list[KernelLine]] = {}
     for line in lines:
         if line.is_remarkable:
             by_kind.setdefault(line.kind, []).append(line)
-    return [
+    warnings = [
         Warning(
             key=f"kernel-log-{kind}",
             message=f"the kernel log says: {found[0].text.splitlines()[0]}",
@@ -159,6 +162,17 @@ def kernel_log_warnings(lines: list[KernelLine]) -> list[Warning]:
         )
         for kind, found in by_kind.items()
     ]
+    return [*warnings, _overwritten(num_lost)] if num_lost else warnings
+
+
+def _overwritten(num_lost: int) -> Warning:
+    return Warning(
+        key="kernel-log-overwritten",
+        message="kernel log lines were overwritten before they were read",
+        value=f"{num_lost} gap{'s' if num_lost > 1 else ''}",
+        limit="none",
+        advice="read `dmesg` for what filled it; a larger log_buf_len keeps more",
+    )
 
 
 def _kind_of(text: str, level: int) -> str:

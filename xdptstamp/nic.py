@@ -149,14 +149,6 @@ class Nic:
         """Begin to watch for the interface going down, vanishing, losing carrier, renamed."""
         return LinkWatch(self.current_name, self.ifindex)
 
-    def wait_carrier(self, timeout_s: float) -> None:
-        """Return once the interface is up and has carrier.
-
-        :raises SetupError: If it has none within ``timeout_s``, is down or gone.
-        """
-        with self.watch() as watch:
-            watch.wait_carrier(timeout_s)
-
     def is_default_route(self) -> bool:
         """Whether a default route leaves through it, or through what is stacked on it."""
         return bool(self._stack() & _rtnl.default_route_ifindexes())

@@ -24,6 +24,19 @@ class Verdict(enum.StrEnum):
     NOT_RECONCILABLE = "not reconcilable"
 
 
+# What a verdict that leaves the run trusted means, and what to do.
+_DOUBTS = {
+    Verdict.BY_OTHERS: (
+        "the driver counted more stamps as missing than this run misses",
+        "run without ptp4l to compare; see `ethtool -S`",
+    ),
+    Verdict.NOT_RECONCILABLE: (
+        "there is no driver counter to hold our missing stamps against",
+        "read the kernel log: a driver may say there what it gave up",
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """One cause's books.
@@ -32,7 +45,6 @@ class Balance:
     :param counter: the driver's name for it, None if it has none.
     :param num_ours: stamps of ours with this cause.
     :param num_driver: what the driver's counter gained, None if unknown.
-    :param num_by_others: what of that were requests of others, None if unknown.
     :param text: a sentence for the user.
     """
 
@@ -40,7 +52,6 @@ class Balance:
     counter: str | None
     num_ours: int
     num_driver: int | None
-    num_by_others: int | None
     verdict: Verdict
     text: str
 
@@ -54,7 +65,7 @@ class Reconciliation:
     @property
     def is_untrusted(self) -> bool:
         """Whether some books cannot be true."""
-        return any(balance.verdict == Verdict.DISTRUST for balance in self.balances)
+        return bool(self._of(Verdict.DISTRUST))
 
     @property
     def texts(self) -> list[str]:
@@ -62,8 +73,8 @@ class Reconciliation:
         return [balance.text for balance in self.balances]
 
     def warnings(self) -> list[Warning]:
-        """The doubts among them."""
-        return [
+        """The doubts among them: one for each distrusted cause, one for each lesser verdict."""
+        distrust = [
             Warning(
                 key=f"counter-{balance.role.replace('_', '-')}",
                 message=balance.text,
@@ -72,9 +83,23 @@ class Reconciliation:
                 advice="read the kernel log and the driver's other counters; was it reset?",
                 is_untrusted=True,
             )
-            for balance in self.balances
-            if balance.verdict == Verdict.DISTRUST
+            for balance in self._of(Verdict.DISTRUST)
         ]
+        doubts = [
+            Warning(
+                key=f"counters-{verdict.replace(' ', '-')}",
+                message=message,
+                value="; ".join(balance.text for balance in self._of(verdict)),
+                limit="the driver's count equals ours",
+                advice=advice,
+            )
+            for verdict, (message, advice) in _DOUBTS.items()
+            if self._of(verdict)
+        ]
+        return distrust + doubts
+
+    def _of(self, verdict: Verdict) -> list[Balance]:
+        return [balance for balance in self.balances if balance.verdict == verdict]
 
 
 def reconcile(
@@ -82,8 +107,6 @@ def reconcile(
     before: Mapping[str, int],
     after: Mapping[str, int],
     counts: Mapping[str, int],
-    *,
-    has_other_users: bool | None = None,
 ) -> Reconciliation:
     """Compare our counts with the driver's.
 
@@ -91,36 +114,29 @@ def reconcile(
     :param before: the interface's counters before the run (``collect_counters``).
     :param after: and after it.
     :param counts: our stamps by the label of their cause; a cause that is not there counts 0.
-    :param has_other_users: whether somebody else asks this NIC for Tx stamps; None: not known.
     """
     return Reconciliation(
-        tuple(
-            _balance(driver, role, before, after, counts.get(role, 0), has_other_users)
-            for role in ROLES
-        )
+        tuple(_balance(driver, role, before, after, counts.get(role, 0)) for role in ROLES)
     )
 
 
-def _balance(  # noqa: PLR0917 - one row of one table
+def _balance(
     driver: Driver | None,
     role: str,
     before: Mapping[str, int],
     after: Mapping[str, int],
     num_ours: int,
-    has_other_users: bool | None,
 ) -> Balance:
     counter = driver.counters.get(role) if driver else None
     problem = _problem(driver, counter, before, after)
     word = role.replace("_", " ")
     if problem or counter is None:
         text = f"{word}: {num_ours} by our books, not reconcilable: {problem}"
-        return Balance(role, counter, num_ours, None, None, Verdict.NOT_RECONCILABLE, text)
+        return Balance(role, counter, num_ours, None, Verdict.NOT_RECONCILABLE, text)
     num_driver = after[counter] - before[counter]
-    extra = num_driver - num_ours
-    verdict = _verdict(extra, has_other_users)
-    text = f"{word}: {_text(verdict, num_ours, num_driver, counter, has_other_users)}"
-    by_others = extra if verdict in {Verdict.EQUAL, Verdict.BY_OTHERS} else None
-    return Balance(role, counter, num_ours, num_driver, by_others, verdict, text)
+    verdict, comment = _judge(num_driver - num_ours)
+    text = f"{word}: {num_ours} by our books, {num_driver} by the driver's {counter}: {comment}"
+    return Balance(role, counter, num_ours, num_driver, verdict, text)
 
 
 def _problem(
@@ -140,23 +156,9 @@ def _problem(
     return ""
 
 
-def _verdict(extra: int, has_other_users: bool | None) -> Verdict:
+def _judge(extra: int) -> tuple[Verdict, str]:
     if extra == 0:
-        return Verdict.EQUAL
-    if extra < 0 or has_other_users is False:
-        return Verdict.DISTRUST
-    return Verdict.BY_OTHERS
-
-
-def _text(
-    verdict: Verdict, num_ours: int, num_driver: int, counter: str, has_other_users: bool | None
-) -> str:
-    books = f"{num_ours} by our books, {num_driver} by the driver's {counter}"
-    if verdict == Verdict.EQUAL:
-        return f"{books}: they agree"
-    if verdict == Verdict.BY_OTHERS:
-        sure = "were requests of others" if has_other_users else "must be requests of others"
-        return f"{books}: the other {num_driver - num_ours} {sure}"
-    if num_driver < num_ours:
-        return f"{books}: the driver knows nothing of {num_ours - num_driver}, do not trust this"
-    return f"{books}: nobody else uses stamps, so the books do not balance, do not trust this"
+        return Verdict.EQUAL, "they agree"
+    if extra > 0:
+        return Verdict.BY_OTHERS, f"the other {extra} are of others (ptp4l?), or not recorded"
+    return Verdict.DISTRUST, f"the driver knows nothing of {-extra}, do not trust this"

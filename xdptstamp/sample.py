@@ -31,7 +31,7 @@ class Cause(enum.IntEnum):
     TIMED_OUT = 4  # the driver gave up waiting (inferred from time and counters)
     RESET = 5  # the adapter was reset, or its link went, while the stamp was pending
     INVALID = 6  # a value came that cannot be true; or the kernel dropped the packet
-    LOST_BY_DRIVER = 7  # later packets completed, this one never did
+    LOST_BY_DRIVER = 7  # its completion never came, however long it was waited for
     NOT_COMPLETED = 8  # the run ended before the completion came
 
     @property

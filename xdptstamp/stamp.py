@@ -56,6 +56,7 @@ class StampRules:
         always does.
     :param is_hwtstamp_on: the NIC's hwtstamp setting as read back; None: it has none.
     :param timeout_ns: when the driver gives a stamp up; None: not known.
+    :param num_slots: stamps that can be pending at once, and so be lost at once.
     :param stamp_clock_offset_ns: the stamp's clock minus CLOCK_TAI.
     :param uncertainty_ns: how wrong that offset may be; the window is wider by it on both sides.
     """
@@ -64,6 +65,7 @@ class StampRules:
     is_offered: bool = True
     is_hwtstamp_on: bool | None = None
     timeout_ns: int | None = None
+    num_slots: int = 1
     stamp_clock_offset_ns: int = 0
     uncertainty_ns: int = 0
 
@@ -105,25 +107,42 @@ def judge(rules: StampRules, done: Completed) -> tuple[Int64s, npt.NDArray[np.ui
     is_true = has_value & is_possible & ~done.is_dropped
     causes = np.full(len(stamps), Cause.NONE, dtype=np.uint8)
     is_missing = done.is_requested & ~has_value
-    causes[is_missing] = _causes_of_missing(rules, done)[is_missing]
+    if is_missing.any():
+        causes[is_missing] = _causes_of_missing(rules, done, is_missing)[is_missing]
     causes[done.is_requested & (done.is_dropped | (has_value & ~is_possible))] = Cause.INVALID
     return np.where(is_true, stamps, NULL), causes
 
 
-def _causes_of_missing(rules: StampRules, done: Completed) -> npt.NDArray[np.uint8]:
+def _causes_of_missing(
+    rules: StampRules, done: Completed, is_missing: Bools
+) -> npt.NDArray[np.uint8]:
     # The more certain cause wins.
     causes = np.full(len(done.values), Cause.SKIPPED, dtype=np.uint8)
     if rules.timeout_ns is not None:
-        # Its own wait only: packets behind a lost stamp complete late without being to blame.
-        began_ns = np.maximum(done.tx_app_ns, done.previous_comp_ns)
-        own_wait_ns = done.tx_comp_ns - began_ns
-        causes[own_wait_ns >= int(rules.timeout_ns * _TIMEOUT_SHARE)] = Cause.TIMED_OUT
+        limit_ns = int(rules.timeout_ns * _TIMEOUT_SHARE)
+        causes[_are_timed_out(limit_ns, rules.num_slots, done, is_missing)] = Cause.TIMED_OUT
     causes[done.is_reset] = Cause.RESET
     if rules.is_hardware and rules.is_hwtstamp_on is False:
         causes[:] = Cause.DISABLED
     if not rules.is_offered:
         causes[:] = Cause.UNSUPPORTED
     return causes
+
+
+def _are_timed_out(limit_ns: int, num_slots: int, done: Completed, is_missing: Bools) -> Bools:
+    # Completions seen at one moment were released together. Their wait counts from the release
+    # before, and of those that waited to the limit the first ones are to blame, as many as there
+    # are slots: packets behind a lost stamp complete late, too.
+    is_first = np.ones(len(done.tx_comp_ns), dtype=np.bool_)
+    is_first[1:] = done.tx_comp_ns[1:] != done.tx_comp_ns[:-1]
+    release = np.cumsum(is_first) - 1
+    released_before_ns = done.previous_comp_ns[is_first][release]
+    wait_ns = done.tx_comp_ns - np.maximum(done.tx_app_ns, released_before_ns)
+    is_late = is_missing & (wait_ns >= limit_ns)
+    num_late = np.cumsum(is_late)
+    num_late_before = (num_late - is_late)[is_first][release]
+    is_timed_out: Bools = is_late & (num_late - num_late_before <= num_slots)
+    return is_timed_out
 
 
 def causes_of_uncompleted(

@@ -87,6 +87,8 @@ class Histogram:
         self._need_values()
         share = _share(q)
         rank = max(1, -(-share.numerator * self.count // share.denominator))
+        if rank == 1:
+            return self._min
         if rank == self.count:
             return self._max
         num_negative = int(self._negative.sum())

@@ -30,6 +30,12 @@ def wait_until(is_true, what, limit_s=LIMIT_S):
         time.sleep(0.005)
 
 
+def wait_carrier(nic, limit_s=LIMIT_S):
+    """Return once the interface is up and has carrier."""
+    with nic.watch() as watch:
+        watch.wait_carrier(limit_s)
+
+
 class Client:
     """A plain UDP socket on the partner, no xdptstamp in it: ``nc -u`` in a test's words."""
 

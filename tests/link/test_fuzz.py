@@ -51,7 +51,7 @@ def test_random_frames(lab, xdp_mode):
         assert min(total[kind] for kind in (PASSED, REFUSED, "answered")) > num_frames // 20, total
         last = port.ask(port.request(payload=b"still here"))
         assert last.payload == b"still here"
-        counts = responding.stop().books.counts
+        counts = responding.stop().counts
         program = responding.counters()
     assert counts["redirected"] == total["answered"] + 1
     assert counts["refused"] == sum(counts["refused_by"].values()) == total[REFUSED]

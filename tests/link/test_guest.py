@@ -140,7 +140,7 @@ def test_a_signal_while_a_carrier_is_awaited(start, shared_lab):
         done = running.end(signal.SIGINT)
     finally:
         set_peer(shared_lab, "up")
-        Nic(shared_lab.ifname).wait_carrier(10)
+        wait_carrier(Nic(shared_lab.ifname), 10)
     assert_ended_well(running, done, 130, "interrupted", "SIGINT")
     assert_left_alone(shared_lab.ifname)
 

@@ -73,7 +73,7 @@ def partner(shared_lab):
     with contextlib.closing(Partner(shared_lab)) as far:
         yield far
         far.set_link("up")
-        Nic(shared_lab.ifname).wait_carrier(LIMIT_S)
+        wait_carrier(Nic(shared_lab.ifname), LIMIT_S)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_with_the_peer_down_all_are_invalid(flight, partner, num):
     assert flight.counts.dropped_by_kernel == num
     assert flight.counts.wakeup_errors == {}
     partner.set_link("up")
-    Nic(flight.xsk.ifname).wait_carrier(LIMIT_S)
+    wait_carrier(Nic(flight.xsk.ifname), LIMIT_S)
     send(flight, range(num))
     drain(flight)
     assert_all_stamped(take(flight), range(num))
@@ -256,7 +256,7 @@ def test_what_waits_in_the_ring_of_a_link_that_is_down_comes_back(lab):
         assert set(causes.tolist()) == {Cause.NOT_COMPLETED}
 
         set_link(lab.ifname, "up")
-        Nic(lab.ifname).wait_carrier(LIMIT_S)
+        wait_carrier(Nic(lab.ifname), LIMIT_S)
         flight.kick()
         assert not flight.needs_kick
         assert flight.num_free == 64

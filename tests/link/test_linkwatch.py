@@ -37,7 +37,7 @@ def pair(namespace):
     ip(f"link add {name} numrxqueues 4 numtxqueues 4 type veth peer name {peer}")
     ip(f"link set {name} up")
     ip(f"link set {peer} up")
-    Nic(name).wait_carrier(LIMIT_S)
+    wait_carrier(Nic(name), LIMIT_S)
     return name, peer
 
 
@@ -203,7 +203,7 @@ def test_waiting_for_carrier_ends_when_it_is_told_to(nic, pair):
 def test_a_carrier_that_does_not_come_is_an_error(nic, pair):
     ip(f"link set {pair[1]} down")
     with pytest.raises(SetupError) as caught:
-        nic.wait_carrier(0.05)
+        wait_carrier(nic, 0.05)
     assert str(caught.value) == (
         f"{pair[0]}: no carrier within 0.05 s: is the cable in, the partner up?"
     )
@@ -212,5 +212,5 @@ def test_a_carrier_that_does_not_come_is_an_error(nic, pair):
 def test_waiting_for_an_interface_that_is_down_says_what_to_do(nic, pair):
     ip(f"link set {pair[0]} down")
     with pytest.raises(SetupError) as caught:
-        nic.wait_carrier(LIMIT_S)
+        wait_carrier(nic, LIMIT_S)
     assert str(caught.value) == f"{pair[0]}: is down: `ip link set {pair[0]} up`"

@@ -4,7 +4,7 @@
 import click
 import pytest
 
-from xdptstamp.cli.params import DURATION, INTERVAL, RATE, SCHED, Rate, Scheduling
+from xdptstamp.cli.params import DURATION, INTERVAL, SCHED, Scheduling
 
 
 @pytest.mark.parametrize(
@@ -52,26 +52,6 @@ def test_what_is_no_duration_is_refused(text, problem):
 @pytest.mark.parametrize("text", ["flood", "0", "0s"])
 def test_an_interval_may_be_zero(text):
     assert INTERVAL.convert(text, None, None) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("100kpps", Rate(100_000, "pps")),
-        ("1.5Mpps", Rate(1_500_000, "pps")),
-        ("7pps", Rate(7, "pps")),
-        ("1Gbit", Rate(1_000_000_000, "bit")),
-        ("2.5gbit", Rate(2_500_000_000, "bit")),
-    ],
-)
-def test_rates(text, rate):
-    assert RATE.convert(text, None, None) == rate
-
-
-@pytest.mark.parametrize("text", ["100", "1kbps", "0pps", "0.5pps", "fast", "1 kpps"])
-def test_what_is_no_rate_is_refused(text):
-    with pytest.raises(click.BadParameter, match=r"rate|per second"):
-        RATE.convert(text, None, None)
 
 
 def test_scheduling():

@@ -137,6 +137,9 @@ def test_lines_that_were_overwritten_are_counted(
         reads(monkeypatch, [record("a"), BrokenPipeError(), record("b"), BlockingIOError()])
         assert [found.text for found in log.lines()] == ["a", "b"]
         assert log.num_lost == 1
+        (warning,) = kernel_log_warnings([], log.num_lost)
+        assert warning.message == "kernel log lines were overwritten before they were read"
+        assert (warning.value, warning.is_untrusted) == ("1 gap", False)
         assert log.problem == ""
 
 

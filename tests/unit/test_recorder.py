@@ -4,53 +4,16 @@
 import gc
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.unit.recording_kit import make_batch, make_info, seqs, wait_for
 from xdptstamp.errors import RunFileError
-from xdptstamp.runinfo import RunInfo
-from xdptstamp.sample import Cause, empty_batch
 from xdptstamp.stats import Summary
-from xdptstamp.store import Recorder, create_run, open_run
+from xdptstamp.store import Recorder, open_run
 from xdptstamp.store.recorder_process import flush_interval
-
-EPOCH = 1_790_000_000_000_000_001
-
-
-def make_info(state="running", **fields):
-    basics = {"run_id": "", "kind": "ping-pong", "started_utc": "2026-01-22T13:26:05Z"}
-    return RunInfo(state=state, argv=["x"], **(basics | fields))
-
-
-def make_batch(num_samples, first=0):
-    batch = empty_batch(num_samples)
-    batch["seq"] = np.arange(first, first + num_samples)
-    batch["tx_app_ns"] = EPOCH + batch["seq"]
-    batch["tx_sw_ns"] = batch["tx_app_ns"] + 1001
-    batch["cause"][5::10] = Cause.SKIPPED
-    batch["tx_sw_ns"][5::10] = -1
-    return batch
-
-
-def wait_for(condition, limit_s=60):
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return value
-
-
-def seqs(path):
-    return np.concatenate([np.zeros(0, int), *(b["seq"] for b in open_run(path).batches(["seq"]))])
-
-
-@pytest.fixture
-def run_dir(tmp_path):
-    with create_run(tmp_path / "results", make_info()) as run_dir:
-        yield run_dir
 
 
 def test_what_is_put_is_on_disk(run_dir):

@@ -27,7 +27,7 @@ def memory(pid):
 
 
 def make_info(state):
-    return RunInfo("", "ping-pong", state, "2026-01-22T13:26:05Z", [], dut={"host": "h"})
+    return RunInfo("", "ping-pong", state, "2026-01-22T13:26:05Z", [], dut={"hostname": "h"})
 
 
 def busy_batch():

@@ -15,7 +15,7 @@ from xdptstamp.ring import CompRing, FillRing, RxRing, TxRing
 U32 = 0xFFFFFFFF
 PRODUCER, CONSUMER, FLAGS = 0, 16, 32  # a cache line each, as the kernel has them
 
-needs_libxdp = pytest.mark.skipif(not libxdp.is_available(), reason="libxdp is not installed")
+needs_libxdp = pytest.mark.skipif(libxdp.version() is None, reason="libxdp is not installed")
 ACCESSES = pytest.mark.parametrize(
     "is_direct", [True, pytest.param(False, marks=needs_libxdp)], ids=["direct", "helpers"]
 )

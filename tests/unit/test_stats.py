@@ -35,6 +35,12 @@ def test_quantile_is_the_nearest_rank_within_the_stated_error(values, q):
     assert min(values) <= got <= max(values)
 
 
+@given(st.lists(INT64, min_size=1, max_size=60))
+def test_the_ends_are_exact(values):
+    histogram = histogram_of(values)
+    assert (histogram.quantile(0), histogram.quantile(1)) == (min(values), max(values))
+
+
 @pytest.mark.parametrize("exponent", range(63))
 @pytest.mark.parametrize("offset", [-1, 0, 1])
 @pytest.mark.parametrize("sign", [1, -1])

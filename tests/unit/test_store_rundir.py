@@ -25,7 +25,7 @@ def make_info(**fields):
         "state": "running",
         "started_utc": "2026-01-22T13:26:05+00:00",
         "argv": ["xdptstamp", "ping-pong", "eth1"],
-        "dut": {"host": "board7"},
+        "dut": {"hostname": "board7"},
         "nic": {"ifname": "eth1"},
     }
     return RunInfo(**(basics | fields))

@@ -39,7 +39,7 @@ def make_batch(num_samples, first=0):
 
 
 def make_run(base, batches, kind="ping-pong"):
-    info = RunInfo("", kind, "complete", "2026-01-22T13:26:05Z", [], dut={"host": "h"})
+    info = RunInfo("", kind, "complete", "2026-01-22T13:26:05Z", [], dut={"hostname": "h"})
     with create_run(base, info) as run_dir:
         writer = SampleWriter(run_dir.path / "samples", kind)
         for batch in batches:

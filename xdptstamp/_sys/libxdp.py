@@ -116,11 +116,6 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def is_available() -> bool:
-    """Whether libxdp is installed."""
-    return _load() is not None
-
-
 @functools.cache
 def version() -> tuple[int, ...] | None:
     """The version in the loaded file's name (the library has no call for it), None if unknown."""

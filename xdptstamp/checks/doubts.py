@@ -85,7 +85,7 @@ _ADVICE_OF_CAUSE = {
 def _check_causes(info: RunInfo, summary: Summary) -> Iterator[Warning]:
     words = {
         Cause.INVALID: "stamps that cannot be true, or of packets the kernel dropped",
-        Cause.LOST_BY_DRIVER: "completions that never came, though later ones did",
+        Cause.LOST_BY_DRIVER: "completions that never came",
         Cause.TIMED_OUT: "stamps the driver waited for in vain, holding its queue meanwhile",
     }
     for cause, message in words.items():
@@ -132,16 +132,6 @@ def _check_modes(info: RunInfo, summary: Summary) -> Iterator[Warning]:
             "skb",
             "native",
             "use --xdp-mode native if the driver has it",
-        )
-    wants_hardware = asked.get("timestamps") == "hardware" or asked.get("hwtstamp") == "on"
-    if wants_hardware and info.timestamps == "software":
-        yield Warning(
-            "software-timestamps",
-            "hardware timestamps were asked for, these are software timestamps",
-            "SOFTWARE",
-            "HARDWARE",
-            "they say when the kernel freed the packet, not when the NIC sent it",
-            is_untrusted=True,
         )
     if asked.get("format") == "hwmeta":
         yield Warning(
@@ -213,33 +203,6 @@ def _inner(info: RunInfo, key: str) -> dict[str, int]:
     return value if isinstance(value, dict) else {}
 
 
-# What the sentences of the reconciliation (one, or a list) say, worst first.
-_RECONCILED = (
-    ("do not trust", "our stamps and the driver's counters contradict each other", True),
-    ("of others", "somebody else used the adapter's stamps meanwhile", False),
-    ("not reconcilable", "there is no driver counter to hold our missing stamps against", False),
-)
-
-
-def _check_reconciliation(info: RunInfo, summary: Summary) -> Iterator[Warning]:
-    found: Any = info.counts.get("reconciliation", [])
-    texts = [found] if isinstance(found, str) else [str(text) for text in found]
-    # Who reconciled may have warned already, counter by counter.
-    is_said = any(warning.key.startswith("counter-") for warning in info.warnings)
-    for phrase, message, is_untrusted in _RECONCILED:
-        said = [text for text in texts if phrase in text]
-        # Software stamps use no slot of the driver's, so there is nothing to hold against.
-        if said and info.timestamps == "hardware" and not (is_said and is_untrusted):
-            yield Warning(
-                "stamp-counters",
-                message,
-                "; ".join(said),
-                "the driver's count equals ours",
-                "run without ptp4l to compare; see ethtool -S and the kernel log",
-                is_untrusted=is_untrusted,
-            )
-
-
 _CHECKS: tuple[Callable[[RunInfo, Summary], Iterator[Warning]], ...] = (
     _check_empty,
     _check_missing,
@@ -250,5 +213,4 @@ _CHECKS: tuple[Callable[[RunInfo, Summary], Iterator[Warning]], ...] = (
     _check_tail,
     _check_clock,
     _check_books,
-    _check_reconciliation,
 )

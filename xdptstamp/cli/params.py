@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Parameter types that commands share: durations, rates, scheduling policies."""
+"""Parameter types that commands share: durations, scheduling policies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import click
 
 if TYPE_CHECKING:  # older clicks, good enough at run time, have no generic ParamType
     _IntType = click.ParamType[int]
-    _RateType = click.ParamType["Rate"]
     _SchedulingType = click.ParamType["Scheduling"]
 else:
-    _IntType = _RateType = _SchedulingType = click.ParamType
+    _IntType = _SchedulingType = click.ParamType
 
 _NUMBER_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", re.ASCII)
 _NS_PER = {
@@ -27,21 +26,8 @@ _NS_PER = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
-_PPS_PER = {"pps": 1, "kpps": 1_000, "mpps": 1_000_000}
-_BITS_PER = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
 _MAX_NS = (1 << 63) - 1
 _MAX_PRIORITY = 99
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How much per second.
-
-    :param unit: ``pps`` or ``bit``.
-    """
-
-    value: int
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +74,6 @@ class _Duration(_IntType):
             self.fail(f"{text!r} is zero; it must be longer", param)
 
 
-class _Rate(_RateType):
-    name = "rate"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Rate:
-        if isinstance(value, Rate):
-            return value
-        match = _NUMBER_UNIT.fullmatch(str(value).strip())
-        unit = match[2].lower() if match else ""
-        factor = _PPS_PER.get(unit) or _BITS_PER.get(unit)
-        if match is None or factor is None:
-            self.fail(f"{value!r} is not a rate such as 100kpps or 1Gbit", param)
-        number = Fraction(match[1]) * factor
-        if number == 0 or number.denominator != 1:
-            self.fail(f"{value!r} is not a whole number per second above zero", param)
-        return Rate(int(number), "pps" if unit in _PPS_PER else "bit")
-
-
 class _Scheduling(_SchedulingType):
     name = "fifo:PRIO"
 
@@ -125,7 +92,5 @@ class _Scheduling(_SchedulingType):
 DURATION = _Duration()
 #: The same; ``flood`` and 0 are zero.
 INTERVAL = _Duration("flood", "0")
-#: ``100kpps 1Gbit`` as :class:`Rate`.
-RATE = _Rate()
 #: ``fifo:PRIO`` as :class:`Scheduling`.
 SCHED = _Scheduling()

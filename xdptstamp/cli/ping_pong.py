@@ -11,7 +11,6 @@ import click
 
 from xdptstamp.cli.params import DURATION, SCHED, Scheduling
 from xdptstamp.cli.session import (
-    EXIT_ERROR,
     ResultOptions,
     Session,
     Signals,
@@ -19,6 +18,7 @@ from xdptstamp.cli.session import (
     new_info,
     result_options,
 )
+from xdptstamp.errors import XdptstampError
 
 if TYPE_CHECKING:
     from xdptstamp.dut import DutConfig
@@ -145,28 +145,38 @@ def _run(
         session = Session(info, results, ("received", "answered", *COUNTERS))
         with real_time(cpu, sched.priority if sched else None):
             pass  # refused here, before anything is touched
-        with acquire(dut_config, stop) as dut:
-            stack.enter_context(session)
-            signals.skip_output_with(session.recorder.skip_output)
-            if cpu is not None:
-                session.recorder.keep_off({cpu})
-            with real_time(cpu, sched.priority if sched else None) as scheduling:
-                environment = Environment(dut, log, info)
-                environment.begin(
-                    {"wait": config.wait, **scheduling},
-                    has_timestamps=config.has_replies and config.has_timestamps,
-                )
-                session.recorder.start(info)
-                result = PingPong(dut, config, session.recorder, stop, session.tick).run()
-            environment.end()
+        result = failure = None
+        try:
+            with acquire(dut_config, stop) as dut:
+                stack.enter_context(session)
+                signals.skip_output_with(session.recorder.skip_output)
+                if cpu is not None:
+                    session.recorder.keep_off({cpu})
+                with real_time(cpu, sched.priority if sched else None) as scheduling:
+                    environment = Environment(dut, log, info)
+                    environment.begin(
+                        {"wait": config.wait, **scheduling},
+                        has_timestamps=config.has_replies and config.has_timestamps,
+                    )
+                    session.recorder.start(info)
+                    result = PingPong(dut, config, session.recorder, stop, session.tick).run()
+                environment.end()
+        except XdptstampError as error:
+            if result is None:
+                raise
+            failure = error  # something was not restored; what was measured is shown all the same
         info.obtained["notes"] = dut.notes
         _conclude(info, config, result, signals)
         session.finish(lambda summary: _reconcile(info, environment, summary))
-    if result.is_failed:
-        click.echo(f"Error: {result.ended_by}", err=True)
-        return EXIT_ERROR
-    is_bounded = config.count is not None or config.duration_ns is not None
-    return session.exit_code(signals, is_bounded=is_bounded)
+    failure = failure or (XdptstampError(result.failure) if result.failure else None)
+    if failure is not None:
+        raise failure
+    return session.exit_code(signals, is_bounded=_is_bounded(config))
+
+
+def _is_bounded(config: PingPongConfig) -> bool:
+    # Without a count and a duration, a signal is how it is meant to end.
+    return config.count is not None or config.duration_ns is not None
 
 
 def _reconcile(info: RunInfo, environment: Environment, summary: Summary) -> None:
@@ -175,6 +185,10 @@ def _reconcile(info: RunInfo, environment: Environment, summary: Summary) -> Non
         return
     from xdptstamp.reconcile import reconcile
 
+    if info.counts["recorder_overruns"]:
+        text = f"not reconcilable: {info.counts['recorder_overruns']} samples were not recorded"
+        info.counts["reconciliation"] = [text]
+        return
     counts = {cause.label: count for cause, count in summary.causes.items()}
     found = reconcile(environment.driver, environment.before, environment.after, counts)
     info.counts["reconciliation"] = found.texts
@@ -201,9 +215,21 @@ def _asked(
 def _conclude(
     info: RunInfo, config: PingPongConfig, result: PingPongResult, signals: Signals
 ) -> None:
-    info.counts |= result.books.counts
+    from xdptstamp.runinfo import Warning
+
+    info.counts |= result.counts
+    if result.clock_step_ns:
+        info.warnings.append(
+            Warning(
+                key="clock-step",
+                message="CLOCK_TAI was set during the run; intervals across that are wrong",
+                value=f"{result.clock_step_ns} ns",
+                limit="0",
+                advice="let the clock be set before measuring (NTP, the TAI offset)",
+                is_untrusted=True,
+            )
+        )
     info.ended_by = result.ended_by
-    # Asked for neither a count nor a duration, a signal is how it is meant to end.
-    is_endless = config.count is None and config.duration_ns is None
-    is_complete = result.is_complete or (is_endless and result.ended_by in signals.names)
+    is_ended_by_signal = not _is_bounded(config) and result.ended_by in signals.names
+    is_complete = result.is_complete or is_ended_by_signal
     info.state = "complete" if is_complete else "interrupted"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from xdptstamp.dut import Dut
@@ -25,29 +24,17 @@ _SETTLE_NS = 1_000_000_000
 _SETTLE_STEP_S = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
-    """Final counts; ``counts`` is the run info's."""
-
-    counts: dict[str, Any]
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether no packet is unaccounted for."""
-        return not any(self.counts["unaccounted"].values())
-
-
-def close_books(dut: Dut, responders: list[Responder]) -> Books:
+def close_books(dut: Dut, responders: list[Responder]) -> dict[str, Any]:
     """Read every counter once more and add up; nothing must be redirected any more."""
     deadline_ns = time.monotonic_ns() + _SETTLE_NS
     books = _read_books(dut, responders)
-    while books.counts["unaccounted"]["received"] and time.monotonic_ns() < deadline_ns:
+    while books["unaccounted"]["received"] and time.monotonic_ns() < deadline_ns:
         time.sleep(_SETTLE_STEP_S)
         books = _read_books(dut, responders)
     return books
 
 
-def _read_books(dut: Dut, responders: list[Responder]) -> Books:
+def _read_books(dut: Dut, responders: list[Responder]) -> dict[str, Any]:
     program = dut.program.counters()
     kernel = _sums(responder.xsk.statistics() for responder in responders)
     left = sum(responder.xsk.rx.num_waiting() for responder in responders)
@@ -61,31 +48,29 @@ def _read_books(dut: Dut, responders: list[Responder]) -> Books:
         for name, count in program.items()
         if name.startswith(_REFUSED)
     }
-    return Books(
-        {
-            "redirected": program["redirected"],
-            "received": received,
-            "answered": answered,
-            "completed": completed,
-            "passed_other": program["passed_other"],
-            "passed_no_socket": program["passed_no_socket"],
-            "refused": sum(refused.values()),
-            "refused_by": refused,
-            **kernel,
-            "rx_left_in_ring": left,
-            "without_meta": sum(responder.counts.without_meta for responder in responders),
-            "stamp_steps_back": sum(r.counts.stamp_steps_back for r in responders),
-            "lost": lost,
-            "completed_after_lost": sum(c.completed_after_lost for c in tx),
-            "completed_unexpected": sum(c.completed_unexpected for c in tx),
-            "dropped_by_kernel": sum(c.dropped_by_kernel for c in tx),
-            "wakeup_errors": _sums(c.wakeup_errors for c in tx),
-            "unaccounted": {
-                "received": program["redirected"] - lost_by_kernel - left - received,
-                "answered": answered - completed - lost,
-            },
-        }
-    )
+    return {
+        "redirected": program["redirected"],
+        "received": received,
+        "answered": answered,
+        "completed": completed,
+        "passed_other": program["passed_other"],
+        "passed_no_socket": program["passed_no_socket"],
+        "refused": sum(refused.values()),
+        "refused_by": refused,
+        **kernel,
+        "rx_left_in_ring": left,
+        "without_meta": sum(responder.counts.without_meta for responder in responders),
+        "stamp_steps_back": sum(r.counts.stamp_steps_back for r in responders),
+        "lost": lost,
+        "completed_after_lost": sum(c.completed_after_lost for c in tx),
+        "completed_unexpected": sum(c.completed_unexpected for c in tx),
+        "dropped_by_kernel": sum(c.dropped_by_kernel for c in tx),
+        "wakeup_errors": _sums(c.wakeup_errors for c in tx),
+        "unaccounted": {
+            "received": program["redirected"] - lost_by_kernel - left - received,
+            "answered": answered - completed - lost,
+        },
+    }
 
 
 def _sums(books: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -6,15 +6,15 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from xdptstamp.dut import Dut
 from xdptstamp.errors import SystemCallError
 from xdptstamp.linkwatch import LinkChange
-from xdptstamp.measure.books import Books, close_books
+from xdptstamp.measure.books import close_books
 from xdptstamp.measure.responder import ReplyConfig, Responder
 from xdptstamp.measure.stop import Stop
 from xdptstamp.sample import Batch, SampleSink
@@ -35,6 +35,8 @@ _CARRIER_PATIENCE_NS = 10_000_000_000
 # The kernel tells of a carrier change up to a second late (net/core/link_watch.c), and we look
 # every 100 ms.
 _RESET_NEWS_NS = 1_200_000_000
+# Above what being interrupted between two readings makes of it.
+_CLOCK_STEP_NS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,16 @@ class PingPongResult:
 
     :param is_complete: what was asked was done.
     :param ended_by: why it ended before, else what ended it.
-    :param is_failed: it ended because the interface did.
+    :param failure: what is wrong with the interface, if that ended it.
+    :param counts: the books, for the run info.
+    :param clock_step_ns: the greatest step of CLOCK_TAI meanwhile; 0: none.
     """
 
     is_complete: bool
     ended_by: str
-    is_failed: bool
-    books: Books
-    resets: list[tuple[int, int]] = field(default_factory=list)
+    failure: str | None
+    counts: dict[str, Any]
+    clock_step_ns: int
 
 
 class PingPong:
@@ -107,6 +111,8 @@ class PingPong:
         self._no_carrier_since_ns = 0
         self._next_tick_ns = self._next_expiry_ns = 0
         self._end_ns = 0
+        self._tai_offset_ns = _tai_offset_ns()
+        self._clock_step_ns = 0
         # Not earlier: what comes while a recorder starts is the stack's, and not answered late.
         for xsk in dut.xsks:
             dut.program.add_socket(xsk.queue_id, xsk.fd)
@@ -116,15 +122,19 @@ class PingPong:
         now_ns = time.monotonic_ns()
         if self._config.duration_ns is not None:
             self._end_ns = now_ns + self._config.duration_ns
-        reason = self._spin() if self._config.wait == "spin" else self._poll()
+        try:
+            reason = self._spin() if self._config.wait == "spin" else self._poll()
+        except BaseException:
+            self._drain()  # some igc kernels page-fault over a socket closed with stamps pending
+            raise
         is_drained = self._drain()
         self._collect_rest(is_drained=is_drained)
         return PingPongResult(
-            is_complete=reason in ("count", "duration"),
-            ended_by=reason,
-            is_failed=self._failure is not None,
-            books=close_books(self._dut, self._responders),
-            resets=self._resets,
+            is_complete=reason in ("count", "duration") and self._failure is None,
+            ended_by=self._failure or reason,
+            failure=self._failure,
+            counts=close_books(self._dut, self._responders) | {"link_resets": len(self._resets)},
+            clock_step_ns=self._clock_step_ns,
         )
 
     def _spin(self) -> str:
@@ -183,6 +193,10 @@ class PingPong:
 
     def _tick(self, monotonic_ns: int) -> str | None:
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        self._failure = self._check_link()
+        if self._failure is not None:
+            return self._failure
+        self._check_clock()
         for responder in self._responders:
             if responder.num_unharvested:
                 self._harvest(responder)
@@ -192,11 +206,20 @@ class PingPong:
             for responder in self._responders:
                 responder.rules = rules
                 self._put(responder.give_up(now_ns - DRAIN_LIMIT_NS, is_drained=True))
-        self._failure = self._check_link(now_ns)
-        return self._failure or self._on_tick(self._live_counts())
+        return self._on_tick(self._live_counts())
 
-    def _check_link(self, now_ns: int) -> str | None:
-        change = self._dut.watch.check()
+    def _check_clock(self) -> None:
+        # A step makes intervals across it wrong, and packets seem to wait too long.
+        offset_ns = _tai_offset_ns()
+        step_ns = offset_ns - self._tai_offset_ns
+        self._tai_offset_ns = offset_ns
+        if abs(step_ns) > max(_CLOCK_STEP_NS, abs(self._clock_step_ns)):
+            self._clock_step_ns = step_ns
+
+    def _check_link(self) -> str | None:
+        # Stamps of a NIC are judged by what has happened to it until now.
+        change = self._dut.watch.check(asks=self._dut.is_hardware)
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
         if change in (LinkChange.CARRIER_BOUNCED, LinkChange.NO_CARRIER) and (
             change == LinkChange.CARRIER_BOUNCED or not self._no_carrier_since_ns
         ):
@@ -220,6 +243,8 @@ class PingPong:
         }
 
     def _harvest(self, responder: Responder) -> None:
+        if self._dut.is_hardware:
+            self._check_link()
         self._put(responder.harvest(self._resets))
 
     def _put(self, batch: Batch) -> None:
@@ -244,13 +269,21 @@ class PingPong:
                 break
             if not sum(responder.reap() for responder in self._responders):
                 for responder in self._responders:
-                    if responder.flight.needs_kick:
+                    # A driver may want to be woken to complete, as poll() does while measuring.
+                    if responder.flight.needs_kick or responder.xsk.is_zero_copy:
                         responder.flight.kick()
                 select.select([self._dut.watch], (), (), _REAP_PERIOD_S)
         return True
 
     def _collect_rest(self, *, is_drained: bool) -> None:
-        self._check_link(time.clock_gettime_ns(time.CLOCK_TAI))
+        self._failure = self._failure or self._check_link()
         for responder in self._responders:
             self._harvest(responder)
             self._put(responder.give_up(np.iinfo(np.int64).max, is_drained=is_drained))
+
+
+def _tai_offset_ns() -> int:
+    # CLOCK_TAI minus CLOCK_MONOTONIC: adjusting moves both alike, a step only the first.
+    before = time.monotonic_ns()
+    tai_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+    return tai_ns - (before + time.monotonic_ns()) // 2

@@ -21,19 +21,24 @@ _STDOUT_FD = 1
 
 
 class Output(Protocol):
-    """Shows a run on standard output while it is recorded."""
+    """Shows a run on standard output while it is recorded.
+
+    A closed stdout raises BrokenPipeError out of any method.
+    """
 
     def start(self, info: RunInfo) -> None:
         """Show the header; what was obtained is known."""
 
     def batch(self, batch: Batch, summary: Summary, status: dict[str, int]) -> None:
-        """Show new samples; ``batch`` is valid only during the call, ``summary`` includes it."""
+        """Show new samples; ``batch`` is valid only during the call, ``summary`` includes it,
+        and so does ``status``, the run's books."""
 
     def tick(self, summary: Summary, status: dict[str, int]) -> None:
         """Refresh what is live; about every 100 ms, also without new samples."""
 
     def end(self, info: RunInfo, summary: Summary) -> None:
-        """Show the end; ``info.obtained`` says where it lies: ``run_dir`` and, if any, ``csv``."""
+        """Show the end; ``info.obtained`` says where it lies: ``run_dir`` and, if any, ``csv``;
+        it holds the warnings."""
 
 
 class _SkippedError(Exception):

@@ -82,7 +82,7 @@ def create_run(output_dir: Path | None, info: RunInfo) -> RunDir:
     """Make a new run folder and its first ``run.json``.
 
     :param output_dir: where run folders go; None: ``XDPTSTAMP_OUTPUT_DIR``, else ``results``.
-    :param info: names the folder by ``started_utc``, ``dut["host"]`` (else this machine's name),
+    :param info: names the folder by ``started_utc``, ``dut["hostname"]`` (else this machine's name),
         ``nic["ifname"]``, ``kind`` and ``label``; an empty ``run_id`` becomes the folder's name.
     :return: the folder, locked, to be closed.
     :raises RunFileError: If it cannot be made.
@@ -197,7 +197,7 @@ def _folder_name(info: RunInfo) -> str:
     started = datetime.fromisoformat(info.started_utc)
     if started.tzinfo is not None:
         started = started.astimezone(UTC)
-    host = info.dut.get("host") or info.dut.get("hostname") or socket.gethostname()
+    host = info.dut.get("hostname") or socket.gethostname()
     parts = [host, info.nic.get("ifname") or "any", info.kind, info.label or ""]
     clean = [_clean(str(part)) for part in parts]
     return "-".join([started.strftime("%Y%m%dT%H%M%SZ"), *(part for part in clean if part)])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 # A command line takes FORMATS from here for its help: nothing imported for it may load NumPy.
 from xdptstamp.runinfo import RunInfo
@@ -12,25 +12,10 @@ from xdptstamp.runinfo import RunInfo
 if TYPE_CHECKING:
     from xdptstamp.sample import Batch
     from xdptstamp.stats import Summary
+    from xdptstamp.store.guarded_output import Output
 
 #: The names ``--format`` takes.
 FORMATS = ("table", "hwmeta", "jsonl")
-
-
-class Output(Protocol):
-    """Shows one run. A closed stdout raises BrokenPipeError out of any method."""
-
-    def start(self, info: RunInfo) -> None:
-        """The run begins."""
-
-    def batch(self, batch: Batch, summary: Summary, status: dict[str, int]) -> None:
-        """Samples came; ``summary`` and ``status`` (the run's books) include them."""
-
-    def tick(self, summary: Summary, status: dict[str, int]) -> None:
-        """Some 100 ms have gone by, with data or without."""
-
-    def end(self, info: RunInfo, summary: Summary) -> None:
-        """The run is over; ``info`` holds its warnings."""
 
 
 def open_output(name: str, *, is_quiet: bool) -> Output:

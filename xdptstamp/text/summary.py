@@ -21,7 +21,7 @@ CAUSE_WORDS = {
     Cause.TIMED_OUT: "inferred: driver gave up",
     Cause.RESET: "adapter reset or link lost",
     Cause.INVALID: "untrue, or packet dropped",
-    Cause.LOST_BY_DRIVER: "later packets completed",
+    Cause.LOST_BY_DRIVER: "its completion never came",
     Cause.NOT_COMPLETED: "run ended before completion",
 }
 
@@ -107,9 +107,8 @@ def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
         yield "label", info.label
     yield "state", info.state + (f", ended by {info.ended_by}" if info.ended_by else "")
     yield "time", f"{info.started_utc} to {info.ended_utc or '?'}"
-    host = info.dut.get("host") or info.dut.get("hostname")
-    if host:
-        yield "host", host
+    if info.dut.get("hostname"):
+        yield "host", info.dut["hostname"]
     if info.nic.get("ifname"):
         driver = info.nic.get("driver")
         yield "interface", info.nic["ifname"] + (f", driver {driver}" if driver else "")
@@ -173,8 +172,9 @@ def _counters(info: RunInfo) -> list[str]:
         if pair_.get("after", 0) != pair_.get("before", 0)
     ]
     lines = ["interface counters that moved", *book(rows)] if rows else []
-    text = info.counts.get("reconciliation")
-    return [*lines, *wrap(f"driver's stamp counters: {text}", "", "  ")] if text else lines
+    texts = info.counts.get("reconciliation", [])
+    lines += ["driver's stamp counters"] if texts else []
+    return lines + [line for text in texts for line in wrap(text, "  ", "    ")]
 
 
 def _warnings(info: RunInfo) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import SAMPLE_DTYPE, Batch
 from xdptstamp.stats import Summary
 from xdptstamp.text.lines import wrap, write_lines
-from xdptstamp.text.output import Output
 from xdptstamp.text.packets import PacketView, keep_first, packet_view
 from xdptstamp.text.summary import format_summary
+
+if TYPE_CHECKING:
+    from xdptstamp.store.guarded_output import Output
 
 __all__ = ["PlainTable", "format_summary", "open_table", "progress_lines"]
 
