@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         XdptstampError,
     )
     from xdptstamp.nic import Nic
+    from xdptstamp.packet import build_udp
     from xdptstamp.program import Program, ProgramConfig
     from xdptstamp.ring import CompRing, FillRing, RxRing, TxRing
     from xdptstamp.stamp import Completed, StampRules, judge
@@ -49,6 +50,7 @@ _HOMES = {
     "XdptstampError": "errors",
     "Xsk": "xsk",
     "XskConfig": "xsk",
+    "build_udp": "packet",
     "iter_batches": "store.reader",
     "judge": "stamp",
     "open_run": "store.reader",
@@ -74,6 +76,7 @@ __all__ = [
     "XdptstampError",
     "Xsk",
     "XskConfig",
+    "build_udp",
     "iter_batches",
     "judge",
     "open_run",

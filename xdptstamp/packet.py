@@ -6,10 +6,6 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-#: What ``--size`` counts beyond desc.len: the frame check sequence, in bytes.
-FCS_LEN = 4
-
-ETH_LEN = 14
 VLAN_LEN = 4
 UDP_LEN = 8
 

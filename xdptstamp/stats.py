@@ -8,7 +8,6 @@ never with their number, and can be pickled and merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -138,14 +137,6 @@ class Summary:
         self.num_not_requested = 0
         self.causes: dict[Cause, int] = dict.fromkeys(tuple(Cause)[1:], 0)
         self._histograms = {pair: Histogram() for pair in INTERVALS_OF_KIND[kind]}
-
-    @classmethod
-    def of_batches(cls, kind: str, batches: Iterable[Batch]) -> Summary:
-        """The summary of all ``batches`` of a run of ``kind``."""
-        summary = cls(kind)
-        for batch in batches:
-            summary.add(batch)
-        return summary
 
     @property
     def num_missing(self) -> int:

@@ -94,7 +94,8 @@ def test_packets_are_redirected_beside_another_program_and_nothing_is_left(share
                 before = descriptors()
                 with contextlib.closing(dispatched(9091)) as ours:
                     said["mode"], said["reason"] = ours.xdp_mode, ours.no_hints_reason
-                    wait_carrier(nic, 20)
+                    with nic.watch() as watch:
+                        watch.wait_carrier(20)
                     xsks = [Xsk(Umem(64), nic.ifname, queue_id) for queue_id in (0, 1)]
                     for xsk in xsks:
                         start, count = xsk.fill.reserve(32)

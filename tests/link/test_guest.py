@@ -24,6 +24,7 @@ from tests.link.running import (
     one_message,
     rows_of,
     the_run,
+    wait_carrier,
     wait_until,
 )
 from xdptstamp._sys import libbpf

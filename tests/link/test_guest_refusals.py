@@ -4,6 +4,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,20 @@ def test_a_queue_that_another_socket_has(refused, shared_lab):
         message = refused(1)
     assert f"bind failed on {shared_lab.ifname} queue 1, copy: Device or resource busy" in message
     assert "The queue has an AF_XDP socket already: end its owner, or use another queue." in message
+
+
+def test_a_port_that_a_socket_of_this_machine_uses(refused, shared_lab, popen_cli, tmp_path):
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as used:
+            used.bind((address, 9091))
+            message = refused(1)
+            assert message.startswith("UDP port 9091: is in use by a socket of this machine")
+            assert "choose another --port, or --force" in message
+            started = popen_cli(
+                "ping-pong", shared_lab.ifname, "--force", "--duration", "1ms", "--output-dir",
+                tmp_path / family.name,
+            )  # fmt: skip
+            assert started.wait().returncode == 0
 
 
 def test_zero_copy_where_there_is_none(refused):

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.link.running import wait_carrier
 from xdptstamp import packet, stamp, txmd
 from xdptstamp._sys import netns
 from xdptstamp.measure.inflight import InFlight

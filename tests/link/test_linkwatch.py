@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.link.running import wait_carrier
 from xdptstamp._sys import netns
 from xdptstamp.errors import SetupError
 from xdptstamp.linkwatch import LinkChange, LinkWatch

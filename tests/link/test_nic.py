@@ -12,6 +12,7 @@ import textwrap
 
 import pytest
 
+from tests.link.running import wait_carrier
 from xdptstamp._sys import netns
 from xdptstamp.collect import collect_counters, collect_nic
 from xdptstamp.errors import SetupError, UnsupportedError

@@ -86,8 +86,9 @@ def test_a_run_on_disk_says_what_was_shown(run_cli, start_echo, tmp_path):
     assert run.info.ended_by == "count"
     assert run.info.timestamps == "software"
     assert run.info.clocks == dict.fromkeys(run.info.clocks, "tai")
-    assert run.info.counts["sent"] == 220
-    assert run.info.counts["lost"] == run.info.counts["not_received"] == 22
+    assert (run.info.counts["sent"], run.info.counts["warmup_sent"]) == (200, 20)
+    assert run.info.counts["lost"] == run.info.counts["not_received"] == 20
+    assert run.info.counts["warmup_lost"] == 2
     batches = rows_of(run)
     assert sum(map(len, batches)) == 220
     assert sum((batch["rx_app_ns"] == NULL).sum() for batch in batches) == 22

@@ -18,6 +18,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.link.running import wait_carrier
 from xdptstamp import packet, ring, txmd
 from xdptstamp import xsk as xsk_module
 from xdptstamp._sys import libxdp, netns

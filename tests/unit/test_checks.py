@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdptstamp.checks import parse_fail_if, run_warnings
-from xdptstamp.drivers import Driver
-from xdptstamp.reconcile import reconcile
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import NULL, Cause, empty_batch
 from xdptstamp.stats import Histogram, Summary
@@ -40,7 +38,7 @@ def run_of(num=2000, missing=0, cause=Cause.SKIPPED, timestamps="software", **fi
         timestamps=timestamps,
         asked={"mode": "auto", "xdp_mode": "auto", "hwtstamp": "auto", "format": "table"},
         obtained={"mode": "copy" if timestamps == "software" else "zero-copy"},
-        counts={"received": num, "answered": num, "refused": 0, "reconciliation": "equal"},
+        counts={"received": num, "answered": num, "refused": 0},
     )
     for key, value in fields.items():
         if isinstance(value, dict):
@@ -249,41 +247,15 @@ PROVOKED = [
     ("rx-fill-ring-empty-descs", run_of(counts={"rx_fill_ring_empty_descs": 7}), "7", False),
     ("copy-mode", run_of(asked={"mode": "zero-copy"}), "copy", True),
     ("skb-mode", run_of(obtained={"xdp_mode": "skb"}), "skb", False),
-    ("software-timestamps", run_of(asked={"timestamps": "hardware"}), "SOFTWARE", True),
-    ("software-timestamps", run_of(asked={"hwtstamp": "on"}), "SOFTWARE", True),
     ("cross-clock-deltas", run_of(asked={"format": "hwmeta"}), "opted out", False),
     ("recorder-overruns", run_of(counts={"recorder_overruns": 2}), "2 of 2002", False),
     ("recorder-overruns", run_of(counts={"recorder_overruns": 3}), "3 of 2003", True),
     ("few-samples", run_of(num=999), "999 samples", False),
     ("stamp-steps-back", run_of(counts={"stamp_steps_back": 4}), "4", False),
     (
-        "stamp-counters",
-        run_of(
-            timestamps="hardware",
-            counts={"reconciliation": "skipped: the other 3 were requests of others"},
-        ),
-        "skipped: the other 3 were requests of others",
-        False,
-    ),
-    (
-        "stamp-counters",
-        run_of(timestamps="hardware", counts={"reconciliation": ["a: not reconcilable", "b"]}),
-        "a: not reconcilable",
-        False,
-    ),
-    (
         "books-unbalanced",
         run_of(counts={"unaccounted": {"received": -3, "answered": 0}}),
         "received -3",
-        True,
-    ),
-    (
-        "stamp-counters",
-        run_of(
-            timestamps="hardware",
-            counts={"reconciliation": "skipped: the driver knows nothing of 3, do not trust this"},
-        ),
-        "skipped: the driver knows nothing of 3, do not trust this",
         True,
     ),
 ]
@@ -306,9 +278,8 @@ def test_warning_is_provoked(key, run, value, is_untrusted):
         run_of(num=1000),
         run_of(counts={"rx_ring_full": 0, "rx_dropped": 0, "stamp_steps_back": 0}),
         run_of(asked={"mode": "copy"}),
-        run_of(asked={"hwtstamp": "on"}, timestamps="hardware"),
+        run_of(asked={"hwtstamp": "on"}),  # a veth has none, and the notes say so
         run_of(counts={"unaccounted": {"received": 0, "answered": 0}}),
-        run_of(counts={"reconciliation": "not reconcilable"}),  # software stamps use no slot
     ],
 )
 def test_warning_is_absent_at_its_limit(run):
@@ -324,29 +295,6 @@ def test_packets_that_asked_for_nothing():
     assert [warning.key for warning in run_warnings(info, summary)] == ["nothing-requested"]
     info.timestamps = "none"  # --no-timestamps
     assert run_warnings(info, summary) == []
-
-
-@pytest.mark.parametrize(
-    ("num_driver", "has_other_users", "is_untrusted"),
-    [(5, False, None), (8, True, False), (8, False, True), (3, None, True)],
-)
-def test_sentences_of_the_reconciliation_are_understood(num_driver, has_other_users, is_untrusted):
-    driver = Driver("igc", {"skipped": "skips", "timed_out": "timeouts"})
-    before = {"skips": 0, "timeouts": 0}
-    after = {"skips": num_driver, "timeouts": 0}
-    books = reconcile(driver, before, after, {"skipped": 5}, has_other_users=has_other_users)
-    info, summary = run_of(timestamps="hardware", counts={"reconciliation": books.texts})
-    found = [w.is_untrusted for w in run_warnings(info, summary) if w.key == "stamp-counters"]
-    assert found == ([] if is_untrusted is None else [is_untrusted])
-    info.warnings = books.warnings()
-    assert not any(w.is_untrusted for w in run_warnings(info, summary))
-
-
-def test_driver_without_counters_is_said_once():
-    books = reconcile(None, {}, {}, {})
-    info, summary = run_of(timestamps="hardware", counts={"reconciliation": books.texts})
-    (warning,) = run_warnings(info, summary)
-    assert warning.key == "stamp-counters" and "skipped" in warning.value
 
 
 def test_doubt_is_not_said_twice():

@@ -323,6 +323,40 @@ def test_an_interface_that_vanished_is_no_error_at_the_end(folder: Path) -> None
     assert not folder.exists()
 
 
+def test_a_driver_that_resets_at_the_end_keeps_the_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nic = FakeNic()
+    with guard_of(nic, folder) as guard:
+        nic.is_gone = True
+        monkeypatch.setattr("socket.if_indextoname", lambda ifindex: "fake0")
+    assert guard.notes == [
+        "hwtstamp of fake0 is not restored yet: the interface is gone. "
+        "The next xdptstamp on it does"
+    ]
+    nic.is_gone = False
+    assert nic.config == ON
+    with guard_of(nic, folder, "keep"):
+        assert nic.config == OFF
+
+
+def test_a_setting_that_cannot_be_read_back_keeps_its_record(folder: Path) -> None:
+    class ResettingNic(FakeNic):
+        def set(self, config: HwtstampConfig) -> None:
+            super().set(config)
+            self.is_gone = True
+
+    nic = ResettingNic()
+    with pytest.raises(SetupError):
+        guard_of(nic, folder).acquire()
+    assert users_of(nic.ifindex) == []
+    nic.is_gone = False
+    assert nic.config == ON
+    record = RecordFile(nic.ifindex, [folder]).read()
+    assert record is not None
+    assert record.original == (0, 0, 0)
+
+
 def test_without_the_setting_a_guard_does_nothing_and_says_so(folder: Path) -> None:
     nic = FakeNic(None)
     with guard_of(nic, folder, "on") as guard:

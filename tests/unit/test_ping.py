@@ -102,12 +102,15 @@ def check_books(result, sink, config):
     parts = ("lost_here", "lost_bad_checksum", "not_received")
     assert counts["lost"] == sum(counts[name] for name in parts)
     assert all(len(batch) <= 256 for batch in sink.batches)
-    assert sorted(rows["seq"]) == list(range(counts["sent"]))
-    answered = rows["rx_app_ns"] != NULL
-    assert np.count_nonzero(answered) == counts["received"]
+    assert counts["warmup_sent"] == counts["warmup_received"] + counts["warmup_lost"]
+    num_sent = counts["warmup_sent"] + counts["sent"]
+    assert sorted(rows["seq"]) == list(range(num_sent))
+    answered, is_warmup = rows["rx_app_ns"] != NULL, rows["is_warmup"]
+    assert np.count_nonzero(answered & ~is_warmup) == counts["received"]
+    assert np.count_nonzero(answered & is_warmup) == counts["warmup_received"]
     assert np.all((rows["rx_sw_ns"] == NULL)[~answered])
     assert np.all(rows["tx_app_ns"] > 1 << 60)
-    assert rows["is_warmup"].sum() == min(config.get("warmup", 0), counts["sent"])
+    assert is_warmup.sum() == counts["warmup_sent"] == min(config.get("warmup", 0), num_sent)
     for name in CAPTURES:
         times = rows[name][rows[name] != NULL]
         assert np.all(times > 1 << 60), name
@@ -125,9 +128,10 @@ def test_a_fault_free_run(start_echo):
     assert result.ended_by == "count"
     assert result.counts == {
         **dict.fromkeys(result.counts, 0),
-        "sent": 2100,
-        "received": 2100,
-        "warmup": 100,
+        "sent": 2000,
+        "received": 2000,
+        "warmup_sent": 100,
+        "warmup_received": 100,
         "would_block": result.counts["would_block"],
         "send_errors": {},
         "icmp_errors": {},
@@ -219,6 +223,15 @@ def test_a_reply_to_a_request_that_left_the_window_is_late(start_echo):
     assert result.counts["duplicates"] == 0
 
 
+def test_losses_in_the_warmup_are_kept_apart(start_echo):
+    result, _ = run_ping(
+        start_echo(drop=10), count=500, warmup=95, interval_ns=20_000, timeout_ns=SECOND
+    )
+    names = ("sent", "lost", "not_received", "warmup_sent", "warmup_lost", "tx_stamps_missing")
+    assert tuple(counts_of(result, *names).values()) == (500, 50, 50, 95, 9, 0)
+    assert result.warnings == []
+
+
 def test_the_window_bounds_a_flood_that_nobody_answers(start_echo):
     result, rows = run_ping(start_echo(drop=1), count=5000, window=512, timeout_ns=SECOND // 10)
     assert result.counts["lost"] == result.counts["not_received"] == 5000
@@ -288,6 +301,27 @@ def test_a_stop_wakes_a_sleep_and_still_takes_the_last_reply(start_echo):
     assert (result.ended_by, result.is_complete) == ("SIGTERM", False)
     assert counts_of(result, "sent", "received") == {"sent": 1, "received": 1}
     assert tuple(ticks[0]) == STATUS_NAMES
+
+
+@pytest.mark.parametrize("count", [None, 1])
+def test_a_stop_waits_no_day_for_a_reply(start_echo, count, monkeypatch):
+    monkeypatch.setattr(_ping_loop, "_MAX_LINGER_NS", SECOND // 5)
+    with contextlib.closing(Stop()) as stop:
+
+        def tick(status):
+            if status["sent"]:
+                stop.request("SIGINT")
+
+        result, _ = run_ping(
+            start_echo(drop=1),
+            tick,
+            stop,
+            count=count,
+            interval_ns=3600 * SECOND,
+            timeout_ns=24 * 3600 * SECOND,
+        )
+    assert (result.ended_by, result.is_complete) == ("SIGINT", False)
+    assert counts_of(result, "sent", "lost") == {"sent": 1, "lost": 1}
 
 
 def test_a_sleep_looks_for_a_stop(start_echo, monkeypatch):

@@ -31,7 +31,8 @@ def test_what_is_put_is_on_disk(run_dir):
     want = np.concatenate([make_batch(10, first) for first in range(0, 1000, 10)])
     for name in batches.dtype.names:
         assert np.array_equal(batches[name], want[name]), name
-    again = Summary.of_batches("ping-pong", run.batches())
+    again = Summary("ping-pong")
+    again.add(batches)
     assert (summary.num_samples, summary.num_stamped) == (again.num_samples, 900)
     assert summary.causes == again.causes
     histogram = summary.intervals["tx_app_to_tx_sw_ns"]

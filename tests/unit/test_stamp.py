@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From stamp fields to stamps and causes, case by case."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -226,6 +228,19 @@ def test_packets_held_behind_a_lost_stamp_are_not_blamed_for_it():
         (None, Cause.SKIPPED),
         (T0 + 2_000, Cause.NONE),
     ]
+
+
+def test_stamps_lost_together_are_blamed_up_to_the_number_of_slots():
+    # Five wait behind one another; the driver frees all its slots in one pass of its watchdog.
+    done = completed(
+        *[NO_STAMP] * 5,
+        app=[0, 1_000, 2_000, 3_000, 4_000],
+        comp=[15 * SECOND] * 5,
+        previous=[-5_000] + [15 * SECOND] * 4,
+    )
+    rules = dataclasses.replace(IGC, num_slots=4)
+    causes = [cause for _, cause in verdicts(rules, done)]
+    assert causes == [Cause.TIMED_OUT] * 4 + [Cause.SKIPPED]
 
 
 def test_each_of_two_lost_stamps_in_a_row_is_blamed():

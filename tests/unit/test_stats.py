@@ -151,7 +151,8 @@ def test_merged_summaries_equal_one():
     one.add(sample_batch())
     two.add(sample_batch())
     one.merge(pickle.loads(pickle.dumps(two)))
-    whole = Summary.of_batches("ping-pong", [sample_batch(), sample_batch()])
+    whole = Summary("ping-pong")
+    whole.add(np.concatenate([sample_batch(), sample_batch()]))
     assert one.causes == whole.causes
     assert (one.num_samples, one.num_stamped) == (whole.num_samples, whole.num_stamped) == (12, 6)
     assert one.intervals["tx_app_to_tx_sw_ns"].count == 6

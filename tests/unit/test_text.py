@@ -255,7 +255,9 @@ def test_moved_counters_and_reconciliation():
         "tx_hwtstamp_skipped": {"before": 5, "after": 12},
         "same": {"before": 1, "after": 1},
     }
-    info = info_of(counters=counters, counts={"reconciliation": ["skipped: 4", "timed out: " + "word " * 20]})
+    info = info_of(
+        counters=counters, counts={"reconciliation": ["skipped: 4", "timed out: " + "word " * 20]}
+    )
     text = "\n".join(format_summary(info, Summary("ping-pong")))
     assert "tx_hwtstamp_skipped                    7" in text
     assert "driver's stamp counters\n  skipped: 4\n  timed out: word" in text

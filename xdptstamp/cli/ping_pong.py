@@ -97,7 +97,8 @@ if TYPE_CHECKING:
     "--force",
     "is_forced",
     is_flag=True,
-    help="Use lo, the default route's or the ssh connection's interface; replace an XDP program.",
+    help="Use lo, the default route's or the ssh connection's interface, or a port in use; replace "
+    "an XDP program.",
 )
 @result_options(("table", "hwmeta", "jsonl"))
 def command(cpu: int | None, sched: Scheduling | None, **options: Any) -> None:

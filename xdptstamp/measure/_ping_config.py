@@ -33,7 +33,7 @@ class PingConfig:
     :param family: ``auto``, ``4`` or ``6``.
     :param deadline_ns: no request is sent later than this after the start; None: no limit.
     :param timeout_ns: a request is given up this long after it was sent, so the run ends about
-        this long after the last at most.
+        this long after the last at most, and a second after a stop.
     :param warmup: requests sent first, their samples marked.
     :param wait: ``poll`` sleeps until something happens, ``spin`` never sleeps.
     :param window: requests that may be open at once; the oldest is given up for one more. A

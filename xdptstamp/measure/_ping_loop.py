@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import secrets
 import select
@@ -33,6 +34,7 @@ _MAX_ERRORS = 1024  # messages of the error queue taken before the replies are l
 _TICK_NS = 100_000_000  # rows wait at most this long for a full batch
 _MAX_BEHIND_NS = 1_000_000_000  # further behind the schedule, requests are left out, not caught up
 _PATIENCE_NS = 5_000_000_000  # with errors and not one reply, a run ends after this
+_MAX_LINGER_NS = 1_000_000_000  # for replies, after a stop was asked for
 _NEVER = 1 << 63
 _SECOND = 1_000_000_000
 
@@ -117,7 +119,7 @@ class PingLoop:
         try:
             ended_by = self._send_all(start_ns)
             sending_ns = time.monotonic_ns() - start_ns
-            self._linger()
+            ended_by = self._linger() or ended_by
         finally:
             self._drain_errors()
             self._window.flush()
@@ -125,7 +127,7 @@ class PingLoop:
         counts = self._counts(before, udp.udp_counters(self._stamped.remote.family))
         obtained = {
             "kernel_timestamps": self._stamped.kernel_timestamps,
-            "interval_ns": sending_ns // max(1, self._window.sent),
+            "interval_ns": sending_ns // max(1, self._window.num_sent),
             "tai_offset_s": self._tai_offset_ns // _SECOND,
             "tai_offset_at_end_s": udp.tai_offset_ns() // _SECOND,
         }
@@ -163,7 +165,7 @@ class PingLoop:
             window.make_room(num_due)
         for num_attempts in range(num_due):
             now_ns = clock(clock_id)
-            payload.write(window.sent, now_ns)
+            payload.write(window.num_sent, now_ns)
             try:
                 send(payload.data)
             except BlockingIOError:
@@ -240,7 +242,7 @@ class PingLoop:
         self._next_tick_ns = now_ns + self._tick_ns
         while self._sent_by and self._sent_by[0][0] + self._config.timeout_ns <= now_ns:
             self._window.give_up(self._sent_by.popleft()[1])
-        self._sent_by.append((now_ns, self._window.sent))
+        self._sent_by.append((now_ns, self._window.num_sent))
         self._window.flush()
         self._lose_patience(now_ns)
         self._end_reason = self._on_tick(self._books())
@@ -254,14 +256,25 @@ class PingLoop:
         # select, not poll: poll counts in milliseconds. The error queue makes it readable too.
         select.select(readable, [fd] if is_blocked else [], [], left_ns / 1e9)
 
-    # A stop does not cut this short: what is under way is waited for, as long as for any other.
-    def _linger(self) -> None:
+    # Wait for what is under way as long as for any other request; once a stop was asked for, not
+    # longer than _MAX_LINGER_NS: a long --timeout is no reason to stay. Returns the reason if that
+    # gave requests up, else None.
+    def _linger(self) -> str | None:
         self._next_tick_ns = 0
+        give_up_ns = _NEVER
         while self._window.num_waiting:
             self._drain()
-            self._tick(time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            self._tick(now_ns)
+            reason = self._stop.reason or self._end_reason
+            if reason is not None and give_up_ns == _NEVER:
+                give_up_ns = now_ns + _MAX_LINGER_NS
+            if now_ns >= give_up_ns and self._window.num_waiting:
+                self._window.give_up(self._window.num_sent)
+                return reason
             if self._window.num_waiting:
-                self._pause(self._next_tick_ns, None, is_blocked=False)
+                self._pause(min(give_up_ns, self._next_tick_ns), None, is_blocked=False)
+        return None
 
     def _lose_patience(self, now_ns: int) -> None:
         if self._silence_error() is None:
@@ -277,23 +290,40 @@ class PingLoop:
             raise error
 
     def _silence_error(self) -> SetupError | None:
-        remote = str(self._stamped.remote)
-        return silence_error(remote, self._books(), self._send_errors, self._icmp_errors)
+        remote, window = str(self._stamped.remote), self._window
+        counts = self._books()
+        counts["sent"] = window.num_sent
+        for name in ("received", "late"):  # an answer in the warm-up is one
+            counts[name] += getattr(window.warmup, name)
+        return silence_error(remote, counts, self._send_errors, self._icmp_errors)
 
     def _books(self) -> dict[str, int]:
-        return {name: getattr(self._window, name) for name in STATUS_NAMES}
+        window = self._window
+        counts = {
+            **dataclasses.asdict(window.main),
+            "sent": window.sent,
+            "corrupted": window.corrupted,
+            "foreign": window.foreign,
+        }
+        return {name: counts[name] for name in STATUS_NAMES}
 
     def _counts(self, before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
         window, granted = self._window, self._stamped.kernel_timestamps
-        losses = split_losses(window.lost, self._stamped.num_drops(), before, after)
+        # The counters of drops know no warm-up: what they hold is laid at the other requests' door.
+        losses = split_losses(window.main.lost, self._stamped.num_drops(), before, after)
         return {
             **self._books(),
             **losses,
-            "warmup": min(window.sent, self._config.warmup),
+            "warmup_sent": window.warmup_sent,
+            "warmup_received": window.warmup.received,
+            "warmup_lost": window.warmup.lost,
+            "warmup_late": window.warmup.late,
             "left_out": self._num_left_out,
             "would_block": self._num_would_block,
-            "tx_stamps_missing": window.sent - window.tx_stamps if "tx" in granted else 0,
-            "rx_stamps_missing": window.received - window.rx_stamps if "rx" in granted else 0,
+            "tx_stamps_missing": window.sent - window.main.tx_stamps if "tx" in granted else 0,
+            "rx_stamps_missing": window.main.received - window.main.rx_stamps
+            if "rx" in granted
+            else 0,
             "send_errors": dict(self._send_errors),
             "icmp_errors": dict(self._icmp_errors),
         }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +19,19 @@ _WAITING, _ANSWERED, _LOST = range(1, 4)
 _TIMES = ("tx_app_ns", "tx_sw_ns", "rx_sw_ns", "rx_app_ns")
 
 
+@dataclass(slots=True)
+class Book:
+    """What became of some requests; ``lost``: given up without a reply."""
+
+    received: int = 0
+    lost: int = 0
+    duplicates: int = 0
+    reordered: int = 0
+    late: int = 0
+    tx_stamps: int = 0
+    rx_stamps: int = 0
+
+
 class PingWindow:
     """A ring keyed by seq: bounded memory, no Python object per request.
 
@@ -27,6 +41,8 @@ class PingWindow:
     :param num_slots: power of two, at least 512.
     :param num_warmup: the first requests, marked as warm-up.
     :param frame_bytes: length of each request without FCS, for the rows.
+    :ivar num_sent: requests, those of the warm-up included; the seq of the next one.
+    :ivar warmup: the book of the warm-up; ``main``: of all others.
     """
 
     def __init__(
@@ -50,14 +66,25 @@ class PingWindow:
         self._tail = 0  # every request before it was answered or given up
         self._first_known = 0  # the slots of those before it are taken by others
         self._largest = -1
-        self.sent = self.received = self.lost = 0
-        self.duplicates = self.reordered = self.corrupted = self.foreign = self.late = 0
-        self.tx_stamps = self.rx_stamps = 0
+        self.num_sent = 0
+        self.warmup, self.main = Book(), Book()
+        self.corrupted = self.foreign = 0  # whose they are cannot be told
 
     @property
     def num_waiting(self) -> int:
         """Requests without a reply, and not given up."""
-        return self.sent - self.received - self.lost
+        done = self.main.received + self.main.lost + self.warmup.received + self.warmup.lost
+        return self.num_sent - done
+
+    @property
+    def warmup_sent(self) -> int:
+        """Requests of the warm-up."""
+        return min(self.num_sent, self._num_warmup)
+
+    @property
+    def sent(self) -> int:
+        """Requests after the warm-up."""
+        return self.num_sent - self.warmup_sent
 
     @property
     def num_free_rows(self) -> int:
@@ -67,25 +94,25 @@ class PingWindow:
     def make_room(self, num_requests: int) -> None:
         """Ready the slots of the next ``num_requests``, if need be by giving the oldest up."""
         num_slots = self._mask + 1
-        end = self.sent + num_requests
+        end = self.num_sent + num_requests
         if end - self._tail > num_slots:
-            self.give_up(min(self._tail + num_slots // 4, self.sent))
+            self.give_up(min(self._tail + num_slots // 4, self.num_sent))
         self._first_known = max(self._first_known, end - num_slots)
-        for first, last in self._pieces(self.sent, end):
+        for first, last in self._pieces(self.num_sent, end):
             for array in self._late_arrays:
                 array[first:last] = NULL
             self._states[first:last] = _WAITING
 
     def add(self, tx_app_ns: int) -> None:
-        """Enter the request ``seq == sent``, just submitted, into the room made for it."""
-        self._tx_app[self.sent & self._mask] = tx_app_ns
-        self.sent += 1
+        """Enter the request ``seq == num_sent``, just submitted, into the room made for it."""
+        self._tx_app[self.num_sent & self._mask] = tx_app_ns
+        self.num_sent += 1
 
     def stamp(self, seq: int, tx_sw_ns: int) -> None:
         """Enter the kernel's Tx stamp of request ``seq``."""
-        if self._first_known <= seq < self.sent:
+        if self._first_known <= seq < self.num_sent:
             slot = seq & self._mask
-            self.tx_stamps += self._tx_sw[slot] == NULL
+            self._book_of(seq).tx_stamps += self._tx_sw[slot] == NULL
             self._tx_sw[slot] = tx_sw_ns  # of several devices in a row the last is the wire's
 
     def answer(self, seq: int, carried_ns: int, rx_sw_ns: int, rx_app_ns: int) -> None:
@@ -96,39 +123,44 @@ class PingWindow:
         :param rx_sw_ns: the kernel's stamp, :data:`NULL` if it has none.
         """
         slot = seq & self._mask
-        if not self._first_known <= seq < self.sent:
+        if not self._first_known <= seq < self.num_sent:
             self._reject(seq)
         elif carried_ns != NULL and carried_ns != self._tx_app[slot]:
             self.corrupted += 1
         elif self._state[slot] != _WAITING:
-            self._repeated(slot)
+            self._repeated(seq)
         else:
             self._state[slot] = _ANSWERED
             self._rx_sw[slot] = rx_sw_ns
             self._rx_app[slot] = rx_app_ns
-            self.rx_stamps += rx_sw_ns != NULL
-            self.received += 1
+            book = self._book_of(seq)
+            book.rx_stamps += rx_sw_ns != NULL
+            book.received += 1
             # Type-P-reordered of RFC 4737: of first arrivals, those below the largest seq seen.
             if seq < self._largest:
-                self.reordered += 1
+                book.reordered += 1
             else:
                 self._largest = seq
             self._done_seqs[self._num_done] = seq
             self._num_done += 1
 
+    def _book_of(self, seq: int) -> Book:
+        return self.warmup if seq < self._num_warmup else self.main
+
     def _reject(self, seq: int) -> None:
         if 0 <= seq < self._first_known:
-            self.late += 1  # given up so long ago that its slot is another's
+            self._book_of(seq).late += 1  # given up so long ago that its slot is another's
         elif seq == FOREIGN:
             self.foreign += 1
         else:
             self.corrupted += 1  # or of a request never sent
 
-    def _repeated(self, slot: int) -> None:
+    def _repeated(self, seq: int) -> None:
+        book, slot = self._book_of(seq), seq & self._mask
         if self._state[slot] == _ANSWERED:
-            self.duplicates += 1
+            book.duplicates += 1
         else:
-            self.late += 1
+            book.late += 1
             # A further copy of this one is a duplicate. The request stays lost.
             self._state[slot] = _ANSWERED
 
@@ -147,8 +179,11 @@ class PingWindow:
             part = self._states[first:last]
             waiting = np.flatnonzero(part == _WAITING)
             part[waiting] = _LOST
-            self.lost += len(waiting)
-            self._put(waiting + self._tail)
+            seqs = waiting + self._tail
+            num_warmup = int(np.count_nonzero(seqs < self._num_warmup))
+            self.warmup.lost += num_warmup
+            self.main.lost += len(seqs) - num_warmup
+            self._put(seqs)
             self._tail += last - first
 
     def flush(self) -> None:

@@ -65,7 +65,7 @@ class Environment:
             self.after = collect.collect_counters(self._dut.nic)
             info.counters = collect.pair_counters(self.before, self.after)
         lines = self._log.lines()
-        info.warnings += kernel_log_warnings(lines)
+        info.warnings += kernel_log_warnings(lines, self._log.num_lost)
         info.obtained["kernel_log"] = self._log.problem or [
             line.text for line in lines if line.is_remarkable
         ]

@@ -4,6 +4,7 @@
 Needs no privilege. Of the requests, ``sent = received + lost``; of those lost, ``lost_here`` were
 answered but dropped at our socket, ``lost_bad_checksum`` had a reply with a wrong UDP checksum,
 and the rest is ``not_received``. A failed attempt to send is no request: it has no seq.
+Those of the warm-up are in none of these; ``warmup_sent = warmup_received + warmup_lost``.
 
 ::
 
@@ -91,7 +92,7 @@ class Pinger:
 
         Each request gives one row of ``sink``, when it is answered or given up.
 
-        :param stop: ends the sending; what is under way is still waited for.
+        :param stop: ends the sending; what is under way is still waited for, at most a second.
         :param on_tick: called some ten times a second with the counts of ``STATUS_NAMES``; it
             returns a reason to end, or None.
         :raises SetupError: If nothing answered and an error says why.

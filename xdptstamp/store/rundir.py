@@ -82,7 +82,7 @@ def create_run(output_dir: Path | None, info: RunInfo) -> RunDir:
     """Make a new run folder and its first ``run.json``.
 
     :param output_dir: where run folders go; None: ``XDPTSTAMP_OUTPUT_DIR``, else ``results``.
-    :param info: names the folder by ``started_utc``, ``dut["hostname"]`` (else this machine's name),
+    :param info: names the folder by ``started_utc``, ``dut["hostname"]`` (else that of here),
         ``nic["ifname"]``, ``kind`` and ``label``; an empty ``run_id`` becomes the folder's name.
     :return: the folder, locked, to be closed.
     :raises RunFileError: If it cannot be made.
