@@ -70,6 +70,15 @@ class Responding:
         """All samples so far."""
         return np.concatenate(self._batches)
 
+    def num_rows(self):
+        """How many samples there are, once all packets received so far have theirs."""
+
+        def num_received():
+            return sum(responder.counts.received for responder in self.responders)
+
+        wait_until(lambda: len(self.rows) >= num_received(), "the samples of all packets")
+        return len(self.rows)
+
     def wait_rows(self, count):
         """All samples, once there are ``count``."""
         wait_until(lambda: len(self.rows) >= count, f"{count} samples")

@@ -2,7 +2,6 @@
 """What the BPF program redirects, refuses and leaves alone; and how it comes and goes."""
 
 import contextlib
-import itertools
 import os
 import random
 import select
@@ -21,7 +20,6 @@ from tests.link.responding import Responding, wait_until
 from xdptstamp._sys import libbpf
 from xdptstamp.dut import DutConfig, acquire
 from xdptstamp.errors import SetupError, SystemCallError
-from xdptstamp.measure import ping_pong
 from xdptstamp.nic import Nic
 from xdptstamp.program import Program, ProgramConfig, object_path
 
@@ -381,21 +379,3 @@ def test_a_program_can_be_used_alone(lab):
     finally:
         program.close()
     assert nic.xdp_programs() == ()
-
-
-def test_a_clock_that_is_set_in_mid_run_is_noticed(lab, monkeypatch):
-    # Setting the real clock would be felt by everybody on this machine.
-    offsets = itertools.chain([5], itertools.repeat(37_000_000_005))
-    num_looks = itertools.count()
-    looked = threading.Event()
-
-    def offset_ns():
-        if next(num_looks):
-            looked.set()
-        return next(offsets)
-
-    monkeypatch.setattr(ping_pong, "_tai_offset_ns", offset_ns)
-    with Responding(lab.ifname) as responding:
-        assert looked.wait(10)
-        result = responding.stop()
-    assert result.clock_step_ns == 37_000_000_000
