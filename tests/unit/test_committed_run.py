@@ -15,4 +15,4 @@ def test_the_lines_for_xdptstamp_itself_read_the_committed_run(capsys):
         compile(lines.replace('"RUN"', "RUN"), "README", "exec"),
         {"RUN": RESULTS / "demo-ping-pong"},
     )
-    assert capsys.readouterr().out == "software 21 {}\n"
+    assert capsys.readouterr().out == "software 21 0\n"
