@@ -354,7 +354,14 @@ def test_progress_of_a_long_run_cuts_no_number():
 
 def test_live_table_fits_80_by_24_and_names_the_kind_of_timestamps(capsys):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, height=24, color_system=None)
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        width=80,
+        height=24,
+        color_system=None,
+        _environ={"TERM": "xterm"},
+    )
     batch = replies(1000, "hardware")
     batch["tx_hw_ns"][9] = NULL
     batch["cause"][9] = Cause.SKIPPED
@@ -385,7 +392,9 @@ def test_live_table_draws_four_times_a_second(monkeypatch):
     now = [10**9]
     monkeypatch.setattr("xdptstamp.text.live.time.monotonic_ns", lambda: now[0])
     screen = io.StringIO()
-    table = LiveTable(Console(file=screen, force_terminal=True, width=80, height=24))
+    table = LiveTable(
+        Console(file=screen, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
+    )
     table.start(info_of())
     for _ in range(10):
         now[0] += 10**8
