@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdptstamp.checks import parse_fail_if, run_warnings
+from xdptstamp.histogram import Histogram
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import NULL, Cause, empty_batch
-from xdptstamp.stats import Histogram, Summary
+from xdptstamp.stats import Summary
 
 START = 1763818000000000000
 

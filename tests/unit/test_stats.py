@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdptstamp.histogram import RELATIVE_ERROR, Histogram
 from xdptstamp.sample import Cause, empty_batch
-from xdptstamp.stats import RELATIVE_ERROR, Histogram, Summary
+from xdptstamp.stats import Summary
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 SHARES = st.sampled_from([0.0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0])
@@ -165,3 +166,24 @@ def test_an_unknown_cause_is_not_dropped_silently():
     batch["cause"] = 99
     with pytest.raises(ValueError, match="99"):
         Summary("ping-pong").add(batch)
+
+
+def test_counting_a_value_several_times_is_counting_it_again():
+    values, times = [0, 5, 300, 70_000, 5], [3, 1, 0, 2, 4]
+    once, again = Histogram(), Histogram()
+    once.add_times(values, times)
+    again.add(np.repeat(values, times))
+    assert once.buckets() == again.buckets()
+    assert (once.count, once.min, once.max) == (again.count, again.min, again.max)
+    with pytest.raises(ValueError, match="negative"):
+        once.add_times([-1], [1])
+
+
+def test_buckets_hold_every_value_in_order():
+    histogram = Histogram()
+    histogram.add([-7, -100_000, 3, 3, 1 << 40])
+    values = [value for value, _ in histogram.buckets()]
+    assert values == sorted(values)
+    assert [count for _, count in histogram.buckets()] == [1, 1, 2, 1]
+    for got, true in zip(values, [-100_000, -7, 3, 1 << 40], strict=True):
+        assert abs(got - true) <= abs(true) * RELATIVE_ERROR

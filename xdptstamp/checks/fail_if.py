@@ -2,7 +2,8 @@
 """``--fail-if``: limits that a user sets on counts and intervals, judged exactly.
 
 Shares and durations are compared as fractions, never as floats. A percentile is as exact as
-:class:`xdptstamp.stats.Histogram` gives it, and its warning says so; minimum and maximum are exact.
+:class:`xdptstamp.histogram.Histogram` gives it, and its warning says so; minimum and maximum are
+exact.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from xdptstamp.histogram import RELATIVE_ERROR
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import INTERVALS_OF_KIND, Cause, interval_name
-from xdptstamp.stats import RELATIVE_ERROR, Summary
+from xdptstamp.stats import Summary
 from xdptstamp.text.intervals import refusal
 
 _OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {

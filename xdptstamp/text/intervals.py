@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from xdptstamp.histogram import RELATIVE_ERROR, Histogram
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import INTERVALS_OF_KIND, clock_of, interval_name
-from xdptstamp.stats import RELATIVE_ERROR, Histogram, Summary
+from xdptstamp.stats import Summary
 from xdptstamp.text.lines import cells, stamp_words, us, wrap
 
 #: Titles and the shares they stand for, in the order of every interval table.

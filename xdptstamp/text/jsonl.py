@@ -3,7 +3,7 @@
 
 A missing value is null, ``cause`` is its word or null. ``start`` and ``end`` carry the run info
 as ``run.json`` does; ``end`` also the summary, nanoseconds throughout (percentiles as exact as
-:data:`xdptstamp.stats.RELATIVE_ERROR` says), with null for a percentile that the number of
+:data:`xdptstamp.histogram.RELATIVE_ERROR` says), with null for a percentile that the number of
 samples does not support and ``refused`` for an interval across clocks.
 """
 
@@ -13,9 +13,10 @@ import json
 import sys
 from typing import Any
 
+from xdptstamp.histogram import Histogram
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import COLUMNS_OF_KIND, NULL, Batch, Cause, column
-from xdptstamp.stats import Histogram, Summary
+from xdptstamp.stats import Summary
 from xdptstamp.text.intervals import QUANTILES, refusal
 from xdptstamp.text.lines import write_lines
 from xdptstamp.text.summary import warning_lines
