@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,31 @@ def route_ifindex(address: str) -> int | None:
         lambda ipr: ipr.route("get", dst=address, family=family), "RTM_GETROUTE", address, _NO_ROUTE
     )
     return next((ifindex for route in routes for ifindex in _outputs(route)), None)
+
+
+def find_link_by_address(address: str) -> str | None:
+    """Name of the interface of this namespace that has ``address`` as its own, None if none has.
+
+    :param address: IPv4 or IPv6; a link-local one may name its interface (``fe80::1%eth1``), and
+        without belongs to the first that has it.
+    """
+    wanted = ipaddress.ip_address(address)
+    zone = getattr(wanted, "scope_id", None)
+    bare = ipaddress.ip_address(address.partition("%")[0])
+    family = socket.AF_INET if bare.version == 4 else socket.AF_INET6
+    answer = _request(lambda ipr: ipr.get_addr(family=family), "RTM_GETADDR", address, set())
+    names = {link.ifindex: link.ifname for link in all_links()}
+    for message in answer:
+        # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours where there is one.
+        own = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        name = names.get(message["index"])
+        if (
+            name
+            and ipaddress.ip_address(own) == bare
+            and zone in (None, name, str(message["index"]))
+        ):
+            return name
+    return None
 
 
 def stacked_on(ifindex: int, links: list[Link]) -> set[int]:

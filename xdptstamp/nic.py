@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xdptstamp import _ethtool, _rtnl
 from xdptstamp._ethtool import DriverInfo, RingSizes, TimestampingInfo
-from xdptstamp._rtnl import Link, XdpProgram
+from xdptstamp._rtnl import Link, XdpProgram, find_link_by_address
 from xdptstamp.errors import SetupError
 from xdptstamp.linkwatch import LinkChange, LinkWatch
 
@@ -28,6 +28,7 @@ __all__ = [
     "RingSizes",
     "TimestampingInfo",
     "XdpProgram",
+    "find_link_by_address",
     "ssh_connection",
 ]
 

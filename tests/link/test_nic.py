@@ -18,7 +18,7 @@ from xdptstamp.collect import collect_counters, collect_nic
 from xdptstamp.errors import SetupError, UnsupportedError
 from xdptstamp.hwtstamp import HwtstampConfig, HwtstampGuard, NicHwtstamp
 from xdptstamp.hwtstate import users_of
-from xdptstamp.nic import Nic
+from xdptstamp.nic import Nic, find_link_by_address
 from xdptstamp.program import Program, ProgramConfig
 
 # The kernel may hold news of a carrier back for a second.
@@ -102,6 +102,25 @@ def test_an_alternative_name_finds_the_interface(nic, pair):
     for name in (long_name, "short"):
         found = Nic(name)
         assert (found.ifname, found.ifindex) == (pair[0], nic.ifindex)
+
+
+def test_an_address_finds_its_interface(pair):
+    for name, number in zip(pair, "12", strict=True):
+        ip(f"addr add 192.0.2.{number}/24 dev {name}")
+        ip(f"-6 addr add 2001:db8::{number}/64 dev {name} nodad")
+        ip(f"-6 addr add fe80::77/64 dev {name} nodad")
+    for address in ("192.0.2.2", "2001:db8::2", "2001:0db8:0::0002", f"fe80::77%{pair[1]}"):
+        assert find_link_by_address(address) == pair[1]
+    assert find_link_by_address("fe80::77") in pair
+    for address in ("192.0.2.3", "192.0.2.0", "2001:db8::3", "fe80::77%lo"):
+        assert find_link_by_address(address) is None
+
+
+def test_on_a_point_to_point_link_the_own_address_counts(pair):
+    ip(f"addr add 192.0.2.1 peer 192.0.2.9 dev {pair[0]}")
+    ip(f"-6 addr add 2001:db8::1 peer 2001:db8::9 dev {pair[0]} nodad")
+    assert find_link_by_address("192.0.2.1") == find_link_by_address("2001:db8::1") == pair[0]
+    assert find_link_by_address("192.0.2.9") is find_link_by_address("2001:db8::9") is None
 
 
 def test_a_rename_does_not_lose_the_interface(nic, pair):
@@ -277,7 +296,7 @@ _UNPRIVILEGED = """
     from xdptstamp.collect import collect_nic, missing_capabilities
     from xdptstamp.errors import SystemCallError
     from xdptstamp.hwtstamp import HwtstampConfig, NicHwtstamp
-    from xdptstamp.nic import Nic
+    from xdptstamp.nic import Nic, find_link_by_address
 
     nic = Nic(sys.argv[2])
     print(missing_capabilities(["CAP_NET_ADMIN", "CAP_NET_RAW"]))
