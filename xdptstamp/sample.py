@@ -75,6 +75,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("cause", "u1", "", "", True, "why a requested Tx stamp is missing"),
     Column("is_warmup", "?", "", "", False, "sample of the warm-up"),
     Column("round", "u4", "", "", False, "round of a repeated measurement, from 0"),
+    Column("setting", "u2", "", "", False, "index of the setting in the run info"),
     Column("rx_hash", "i8", "", "", True, "RSS hash from the NIC"),
     Column("rx_hash_type", "i8", "", "", True, "RSS hash type (enum xdp_rss_hash_type)"),
     Column("rx_vlan_proto", "i4", "", "", True, "VLAN protocol stripped by the NIC (0x8100)"),
@@ -114,6 +115,19 @@ COLUMNS_OF_KIND: dict[str, tuple[str, ...]] = {
         "tx_csum_start",
     ),
     "ping": ("seq", "len", "tx_app_ns", "tx_sw_ns", "rx_sw_ns", "rx_app_ns", "is_warmup", "round"),
+    "mixed": (
+        "seq",
+        "setting",
+        "round",
+        "is_warmup",
+        "queue_id",
+        "len",
+        "tx_app_ns",
+        "tx_hw_ns",
+        "tx_sw_ns",
+        "tx_comp_ns",
+        "cause",
+    ),
 }
 
 #: Intervals a table shows for each kind, as (from, to) columns; an interval whose columns are
@@ -132,6 +146,13 @@ INTERVALS_OF_KIND: dict[str, tuple[tuple[str, str], ...]] = {
         ("tx_app_ns", "tx_comp_ns"),
     ),
     "ping": (("tx_app_ns", "rx_app_ns"), ("tx_sw_ns", "rx_sw_ns"), ("rx_sw_ns", "rx_app_ns")),
+    "mixed": (
+        ("tx_app_ns", "tx_sw_ns"),
+        ("tx_app_ns", "tx_hw_ns"),
+        ("tx_sw_ns", "tx_comp_ns"),
+        ("tx_hw_ns", "tx_comp_ns"),
+        ("tx_app_ns", "tx_comp_ns"),
+    ),
 }
 
 
