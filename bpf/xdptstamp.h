@@ -64,6 +64,8 @@ enum xdptstamp_counter {
 struct xdptstamp_config {
 	__u16 port; /* network byte order */
 	__u8 mac[6];
+	__u8 is_sink; /* redirect what parse() takes and do nothing else */
+	__u8 reserved[7];
 };
 
 #endif

@@ -27,6 +27,7 @@ from xdptstamp.nic import Nic
 from xdptstamp.phc import Phc
 from xdptstamp.program import Program, ProgramConfig, XdpMode
 from xdptstamp.stamp import StampRules
+from xdptstamp.txmd import METADATA_LEN
 from xdptstamp.umem import PACKET_HEADROOM, Umem
 from xdptstamp.xsk import Mode, Registration, Xsk, XskConfig
 
@@ -54,6 +55,8 @@ class DutConfig:
     :param hwtstamp: "auto" (touch only what is off), "on" or "keep".
     :param is_forced: use an interface that other traffic needs, replace an attached program.
     :param registration: who registers the UMEM; "auto": libxdp where it can, else the kernel.
+    :param is_sink: only receive, and nothing but the packets: no Tx metadata is asked of the
+        kernel, which may be older than that.
     """
 
     ifname: str
@@ -66,6 +69,7 @@ class DutConfig:
     is_dispatched: bool = False
     num_frames: int = 2048
     registration: Literal["auto", "kernel", "libxdp"] = "auto"
+    is_sink: bool = False
 
 
 @dataclass(slots=True)
@@ -175,6 +179,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
                 xdp_mode=config.xdp_mode,
                 is_forced=config.is_forced,
                 is_dispatched=config.is_dispatched,
+                is_sink=config.is_sink,
             ),
         )
         stack.callback(program.close)
@@ -261,7 +266,8 @@ def _open(
     xsk_config: XskConfig,
     stack: contextlib.ExitStack,
 ) -> Xsk:
-    umem = Umem(config.num_frames, _frame_size(nic.link().mtu, nic.ifname))
+    frame_size = _frame_size(nic.link().mtu, nic.ifname)
+    umem = Umem(config.num_frames, frame_size, 0 if config.is_sink else METADATA_LEN)
     xsk = stack.enter_context(Xsk(umem, nic.ifname, queue_id, xsk_config))
     # At once: in zero-copy mode the stack's own packets on this queue need these frames, too.
     start, count = xsk.fill.reserve(umem.num_frames)

@@ -71,7 +71,7 @@ COUNTERS = (
 )
 
 _HINTS, _PLAIN = "xdptstamp_hints", "xdptstamp_plain"
-_CONFIG = struct.Struct("!H6s")
+_CONFIG = struct.Struct("!H6sB7x")
 _FLAGS = {"native": libbpf.XDP_FLAGS_DRV_MODE, "skb": libbpf.XDP_FLAGS_SKB_MODE}
 _UPDATE_IF_NOEXIST = 1  # XDP_FLAGS_UPDATE_IF_NOEXIST
 # ERANGE: veth's answer to an MTU that its XDP cannot hold.
@@ -97,6 +97,7 @@ class ProgramConfig:
     :param num_queues: queues the interface has.
     :param is_forced: replace a program that was attached by netlink; it is put back at the end.
     :param is_dispatched: attach through libxdp's dispatcher, beside other programs.
+    :param is_sink: only redirect: UDP is not checked, and nothing is stored ahead of a packet.
     """
 
     port: int = 9091
@@ -104,6 +105,7 @@ class ProgramConfig:
     xdp_mode: XdpMode = "auto"
     is_forced: bool = False
     is_dispatched: bool = False
+    is_sink: bool = False
 
 
 class Program:
@@ -201,11 +203,13 @@ class Program:
         raise AssertionError("unreachable: the last mode returns or raises")
 
     def _load_in_mode(self, mode: str, stack: contextlib.ExitStack) -> libbpf.BpfObject:
-        loaded = self._load_with_hints() if mode == "native" else None
+        if self._config.is_sink:
+            self.no_hints_reason = "a sink asks for none"
+        elif mode == "skb":
+            self.no_hints_reason = "a program in skb mode cannot be device-bound"
+        loaded = None if self.no_hints_reason else self._load_with_hints()
         name = _HINTS
         if loaded is None:
-            if mode == "skb":
-                self.no_hints_reason = "a program in skb mode cannot be device-bound"
             name = _PLAIN
             loaded = self._open(_PLAIN)
             loaded.load()
@@ -239,7 +243,7 @@ class Program:
         loaded.choose_program(name, (other,))
         loaded.set_max_entries("xsks_map", max(1, self._config.num_queues))
         mac = bytes.fromhex(self._nic.mac.replace(":", ""))
-        loaded.set_rodata(_CONFIG.pack(self._config.port, mac))
+        loaded.set_rodata(_CONFIG.pack(self._config.port, mac, self._config.is_sink))
         return loaded
 
 

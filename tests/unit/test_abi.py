@@ -291,11 +291,14 @@ def test_counters_are_those_of_c_in_its_order(tmp_path):
 
 
 def test_the_constants_of_a_load_are_as_in_c(tmp_path):
-    size, layout = layout_in_c(tmp_path, PRELUDE, "xdptstamp_config", ("port", "mac"))
-    assert (size, layout) == (8, {"port": "0+2", "mac": "2+6"})
+    names = ("port", "mac", "is_sink", "reserved")
+    size, layout = layout_in_c(tmp_path, PRELUDE, "xdptstamp_config", names)
+    assert layout == {"port": "0+2", "mac": "2+6", "is_sink": "8+1", "reserved": "9+7"}
+    assert size == 16
     assert program._CONFIG.size == size
     # The port is in network byte order, the address as it is.
-    assert program._CONFIG.pack(9091, b"\2\0\0\0\0\1") == b"\x23\x83\2\0\0\0\0\1"
+    packed = program._CONFIG.pack(9091, b"\2\0\0\0\0\1", True)
+    assert packed == b"\x23\x83\2\0\0\0\0\1\1" + bytes(7)
 
 
 def test_the_responders_shortcuts_are_the_same_layout():
