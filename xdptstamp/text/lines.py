@@ -37,6 +37,14 @@ def us(ns: int) -> str:
     return f"{'-' if ns < 0 else ''}{whole:,}.{rest:03d}"
 
 
+def duration(ns: int) -> str:
+    """Nanoseconds exactly, in the largest unit that needs no fraction: ``5s``, ``250us``."""
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
+        if ns and ns % size == 0:
+            return f"{ns // size}{unit}"
+    return f"{ns}ns"
+
+
 def percent(part: int, whole: int) -> str:
     """``part`` of ``whole`` as ``0.123 %``, cut and not rounded; ``-`` of nothing.
 

@@ -3,12 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from xdptstamp.bandwidth import BANDWIDTH_PPM, measured, sources, sum_counts, totals
 from xdptstamp.rounds import Round, Setting
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.stats import Summary
-from xdptstamp.text.summary import format_summary
+from xdptstamp.text.lines import book, duration, pair, stamp_words, wrap
+from xdptstamp.text.mixed_tables import (
+    bandwidth_lines,
+    hold_lines,
+    source_words,
+    timestamp_lines,
+)
+from xdptstamp.text.summary import (
+    book_rows,
+    note_pairs,
+    obtained_text,
+    path_block,
+    run_pairs,
+    stamp_source,
+    warning_block,
+)
+
+_OBTAINED = {"mode": "mode", "xdp_mode": "XDP mode", "hwtstamp": "hwtstamp", "sched": "scheduling"}
+_PARTNER_KEYS = ("host", "address", "remote_v4", "remote_v6", "mac", "remote_type", "remote_args")
 
 
 def format_mixed(
@@ -16,6 +36,109 @@ def format_mixed(
 ) -> list[str]:
     """The final text of a ``mixed`` run.
 
+    :param summary: of the samples recorded.
     :return: ASCII lines of at most 72 columns; only a longer path stands whole on a line.
     """
-    return format_summary(info, summary)
+    lines = [f"xdptstamp {info.kind}: {stamp_words(info.timestamps)}"]
+    for key, value in _header_pairs(info, rounds):
+        lines += pair(key, value)
+    blocks = (
+        bandwidth_lines(info, settings, rounds),
+        timestamp_lines(info, settings, rounds),
+        hold_lines(info, settings, rounds),
+        _packet_lines(settings, rounds),
+        _sample_lines(summary),
+    )
+    for block in blocks:
+        lines += ["", *block] if block else []
+    return [*lines, *warning_block(info), *path_block(info)]
+
+
+def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str, object]]:
+    yield from run_pairs(info)
+    yield "machine", _machine(info)
+    yield "kernel", info.dut.get("kernel_release", "?")
+    yield "interface", _interface(info)
+    for key, title in _OBTAINED.items():
+        if info.obtained.get(key) is not None:
+            yield title, obtained_text(info, key)
+    yield "queue", _queues(info)
+    yield "CPU", _cpu(info)
+    yield "rounds", _rounds(info, rounds)
+    yield "batch", _batch(info)
+    yield "bandwidth", source_words(sources(rounds))
+    yield from note_pairs(info)
+    yield "partner", _partner(info)
+    yield "timestamps", stamp_source(info)
+
+
+def _machine(info: RunInfo) -> str:
+    dut = info.dut
+    parts = [dut.get("cpu_model") or "unknown CPU", dut.get("machine")]
+    parts.append(f"{dut['num_cpus']} CPUs" if dut.get("num_cpus") else None)
+    parts.append("a guest" if dut.get("is_guest") else None)
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _interface(info: RunInfo) -> str:
+    nic = info.nic
+    parts = [str(nic.get("ifname", "?")), f"driver {nic.get('driver') or '?'}"]
+    speed = nic.get("speed_mbps")
+    nominal = " (nominal: it moves as fast as the CPU can)" if nic.get("driver") == "veth" else ""
+    parts.append(f"{speed} Mbit/s{nominal}" if speed else "unknown speed")
+    return ", ".join(parts)
+
+
+def _queues(info: RunInfo) -> str:
+    queues: Any = info.obtained.get("queues")
+    return ", ".join(str(queue) for queue in queues) if queues else "?"
+
+
+def _cpu(info: RunInfo) -> str:
+    cpu = info.obtained.get("cpu")
+    return "any (no affinity)" if cpu is None else f"{cpu} (affinity)"
+
+
+def _rounds(info: RunInfo, rounds: Sequence[Round]) -> str:
+    num_warmup = len({each.round for each in rounds if each.is_warmup})
+    text = str(len({each.round for each in measured(rounds)}))
+    duration_ns = info.obtained.get("duration_ns")
+    if duration_ns is not None:
+        text += f", {duration(duration_ns)} per setting"
+    text += ", each in random order"
+    if info.obtained.get("seed") is not None:
+        text += f" (seed {info.obtained['seed']})"
+    return text + (f"; {num_warmup} more of warm-up" if num_warmup else "")
+
+
+def _batch(info: RunInfo) -> str:
+    pending = info.obtained.get("max_pending")
+    limit = "not limited" if not pending else f"at most {pending}"
+    return f"{info.obtained.get('batch', '?')} packets; pending timestamps {limit}"
+
+
+def _partner(info: RunInfo) -> str:
+    known = (info.partner.get(key) for key in _PARTNER_KEYS)
+    return " ".join(dict.fromkeys(str(value) for value in known if value)) or "none named"
+
+
+# Where packets went, over all settings; pause frames and refusals, which look like cost.
+def _packet_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[str]:
+    own = measured(rounds)
+    counts: dict[str, Any] = dict(totals(settings, rounds))
+    for name in ("requested", "stamped", BANDWIDTH_PPM):
+        counts.pop(name, None)
+    counts["located"] = sum_counts(each.located for each in own)
+    counts["unaccounted"] = sum(each.unaccounted for each in own)
+    counts["pause_frames"] = sum_counts(each.pause_frames for each in own)
+    counts["kernel refused"] = sum_counts(each.wakeup_errors for each in own)
+    return ["packets of all settings, warm-up left out", *book(book_rows("mixed", counts))]
+
+
+def _sample_lines(summary: Summary) -> list[str]:
+    if not summary.num_samples:
+        return []
+    text = f"samples recorded: {summary.num_samples:,}"
+    if summary.num_warmup:
+        text += f", and {summary.num_warmup:,} of the warm-up"
+    return wrap(text)

@@ -41,6 +41,8 @@ class PacketView:
     @property
     def note(self) -> str:
         """What the deltas are."""
+        if self.deltas == _MIXED_HARDWARE.deltas:
+            return "comp: us from tx_app_ns"
         if self.stamp == "tx_hw_ns":
             return "rx_hw: us from the stamp, on its clock; comp: us from tx_app_ns"
         return f"other columns: us from {self.stamp}"
@@ -49,6 +51,7 @@ class PacketView:
 _HARDWARE = PacketView(
     "tx_hw_ns", (("rx_hw", "tx_hw_ns", "rx_hw_ns"), ("comp", "tx_app_ns", "tx_comp_ns"))
 )
+_MIXED_HARDWARE = PacketView("tx_hw_ns", (("comp", "tx_app_ns", "tx_comp_ns"),))
 _SOFTWARE = PacketView(
     "tx_sw_ns",
     (
@@ -77,6 +80,8 @@ def packet_view(kind: str, timestamps: str) -> PacketView:
     """The view for a kind of run and ``RunInfo.timestamps``."""
     if kind == "ping":
         return _PING
+    if kind == "mixed" and timestamps == "hardware":
+        return _MIXED_HARDWARE
     return {"hardware": _HARDWARE, "software": _SOFTWARE}.get(timestamps, _UNSTAMPED)
 
 

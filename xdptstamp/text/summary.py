@@ -29,9 +29,10 @@ CAUSE_WORDS = {
 _ALWAYS = {
     "ping-pong": ("redirected", "received", "answered", "completed", "refused"),
     "ping": ("sent", "received", "lost", "duplicates", "reordered", "corrupted"),
+    "mixed": ("sent", "completed", "lost", "received", "not_received"),
 }
 # What a count is given as a share of.
-_SHARE_OF = {"ping-pong": "received", "ping": "sent"}
+_SHARE_OF = {"ping-pong": "received", "ping": "sent", "mixed": "sent"}
 
 
 _OBTAINED = {
@@ -60,7 +61,7 @@ def format_summary(info: RunInfo, summary: Summary, packets: Batch | None = None
         lines += packet_lines(view, packets)
     for block in (_books(info), _stamps(info, summary), _counters(info)):
         lines += ["", *block] if block else []
-    lines += ["", *interval_lines(info, summary), *_warnings(info), *_paths(info)]
+    lines += ["", *interval_lines(info, summary), *warning_block(info), *path_block(info)]
     return [line for text in lines for line in text.split("\n")]
 
 
@@ -90,7 +91,7 @@ def book_rows(kind: str, counts: dict[str, Any]) -> list[tuple[str, int, str]]:
     always = [key for key in _ALWAYS.get(kind, ()) if key in flat]
     names = [*always, *(key for key, count in flat.items() if count and key not in always)]
     whole = flat.get(_SHARE_OF.get(kind, ""), 0)
-    shared = {"answered", "refused", "lost", "duplicates", "reordered", "corrupted"}
+    shared = {"answered", "refused", "lost", "not_received", "duplicates", "reordered", "corrupted"}
     return [
         (
             key.replace("_", " "),
@@ -102,6 +103,22 @@ def book_rows(kind: str, counts: dict[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
+    yield from run_pairs(info)
+    if info.nic.get("ifname"):
+        driver = info.nic.get("driver")
+        yield "interface", info.nic["ifname"] + (f", driver {driver}" if driver else "")
+    for key, title in _OBTAINED.items():
+        if info.obtained.get(key) is not None:
+            yield title, obtained_text(info, key)
+    yield from note_pairs(info)
+    target = info.partner.get("host") or info.partner.get("address")
+    if target:
+        yield "partner", target
+    yield "timestamps", stamp_source(info)
+
+
+def run_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
+    """Which run, when, and on which machine."""
     yield "run", info.run_id
     if info.label:
         yield "label", info.label
@@ -109,29 +126,24 @@ def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
     yield "time", f"{info.started_utc} to {info.ended_utc or '?'}"
     if info.dut.get("hostname"):
         yield "host", info.dut["hostname"]
-    if info.nic.get("ifname"):
-        driver = info.nic.get("driver")
-        yield "interface", info.nic["ifname"] + (f", driver {driver}" if driver else "")
-    for key, title in _OBTAINED.items():
-        if info.obtained.get(key) is not None:
-            yield title, _obtained(info, key)
+
+
+def note_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
+    """What was remarkable on the way."""
     for note in info.obtained.get("notes") or []:
         yield "note", note
     if isinstance(info.obtained.get("kernel_log"), str):
         yield "note", info.obtained["kernel_log"]
-    target = info.partner.get("host") or info.partner.get("address")
-    if target:
-        yield "partner", target
-    yield "timestamps", _stamp_source(info)
 
 
-# "copy (asked auto)"; the question only where the answer differs.
-def _obtained(info: RunInfo, key: str) -> str:
+def obtained_text(info: RunInfo, key: str) -> str:
+    """``copy (asked auto)``; the question only where the answer differs."""
     obtained, asked = info.obtained[key], info.asked.get(key)
     return str(obtained) if asked in (None, obtained) else f"{obtained} (asked {asked})"
 
 
-def _stamp_source(info: RunInfo) -> str:
+def stamp_source(info: RunInfo) -> str:
+    """Which kind of Tx stamps, in which column, on which clock."""
     name = {"hardware": "tx_hw_ns", "software": "tx_sw_ns"}.get(info.timestamps)
     if name is None:
         return "none"
@@ -172,12 +184,18 @@ def _counters(info: RunInfo) -> list[str]:
         if pair_.get("after", 0) != pair_.get("before", 0)
     ]
     lines = ["interface counters that moved", *book(rows)] if rows else []
+    return lines + reconciliation_lines(info)
+
+
+def reconciliation_lines(info: RunInfo) -> list[str]:
+    """What the driver counted of missing stamps, held against our books."""
     texts = info.counts.get("reconciliation", [])
-    lines += ["driver's stamp counters"] if texts else []
+    lines = ["driver's stamp counters"] if texts else []
     return lines + [line for text in texts for line in wrap(text, "  ", "    ")]
 
 
-def _warnings(info: RunInfo) -> list[str]:
+def warning_block(info: RunInfo) -> list[str]:
+    """Every warning, after a blank line, and the verdict if it is a bad one."""
     lines = [""] if info.warnings else []
     for warning in info.warnings:
         lines += warning_lines(warning)
@@ -194,7 +212,8 @@ def warning_lines(warning: Warning) -> list[str]:
     return lines + wrap(warning.advice, "  ")
 
 
-def _paths(info: RunInfo) -> list[str]:
+def path_block(info: RunInfo) -> list[str]:
+    """Where the run is, after a blank line."""
     known = (("run folder", "run_dir"), ("CSV", "csv"))
     lines = [
         line
