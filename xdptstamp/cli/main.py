@@ -16,6 +16,7 @@ from xdptstamp.errors import XdptstampError
 _COMMANDS = {
     "ping-pong": ("ping_pong", "Answer requests over AF_XDP and timestamp each reply (the DUT)."),
     "ping": ("ping", "Send requests from the link partner, measure the round trip."),
+    "sink": ("sink", "Receive and count what mixed sends (the link partner)."),
     "lab": ("lab", "Links to measure on without hardware."),
     "partner": ("partner", "Run a command on the link partner."),
 }

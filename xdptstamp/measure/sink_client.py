@@ -133,14 +133,17 @@ class SinkClient:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
+        if self._stderr.closed:
+            return
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        process.stdout.close()
+        self._skip_output(time.monotonic() + _END_LIMIT_S)
         try:
             process.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()
         self._stderr.close()
 
     def __enter__(self) -> SinkClient:
@@ -167,8 +170,11 @@ class SinkClient:
                 raise SetupError(self._subject, f"{failure} within {timeout_s:g} s")
             with self._understood():
                 data: dict[str, Any] = json.loads(line)
-                if data.pop("type") == kind:
-                    return data
+                found = data.pop("type")
+                if found == "error":
+                    raise ValueError(data["message"])
+            if found == kind:
+                return data
 
     def _line(self, deadline: float) -> bytes | None:
         # None: it did not come in time.
@@ -184,6 +190,14 @@ class SinkClient:
             self._read += data
         line, _, self._read = self._read.partition(b"\n")
         return line
+
+    def _skip_output(self, deadline: float) -> None:
+        # Its last words are more than a pipe holds.
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        while select.select([fd], (), (), max(0, deadline - time.monotonic()))[0]:
+            if not os.read(fd, 1 << 16):
+                return
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
