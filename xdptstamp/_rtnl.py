@@ -26,6 +26,12 @@ IFF_LOWER_UP = 0x10000
 _NO_SUCH_LINK = {errno.ENODEV, errno.ERANGE, errno.EINVAL, errno.ENXIO}
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.EPERM}
 
+_RTM_F_FIB_MATCH = 0x2000
+_NTF_EXT_LEARNED = 0x10
+_NUD_CERTAIN = 0x02 | 0x40 | 0x80  # reachable, noarp, permanent
+_NUD_UNSURE = 0x04 | 0x08 | 0x10  # stale, delay, probe
+_NUD_FAILED = 0x20
+
 # The IFLA_LINK of these is their peer, not a device below them.
 _KINDS_WITH_PEER = {"veth", "netkit", "vxcan"}
 
@@ -95,6 +101,48 @@ class Link:
         return bool(self.flags & IFF_LOWER_UP)
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How packets to one address leave.
+
+    :param kind: RTN_UNICAST (1), RTN_LOCAL (2), RTN_BROADCAST (3), ..
+    :param source: the address of ours that the kernel would send from, None if there is none.
+    :param gateway: IPv4 or IPv6; None: the address is on the link.
+    :param prefix_len: of the matching route, 0 for a default route.
+    """
+
+    kind: int
+    ifindex: int
+    source: str | None
+    gateway: str | None
+    prefix_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry of the neighbour table: ``state`` NUD_* bit, ``flags`` NTF_* bits, ``mac``."""
+
+    state: int
+    flags: int
+    mac: str | None
+
+    @property
+    def is_certain(self) -> bool:
+        """The kernel uses ``mac`` without asking again: confirmed just now, or configured."""
+        is_learned = bool(self.flags & _NTF_EXT_LEARNED) and self.is_valid
+        return is_learned or bool(self.state & _NUD_CERTAIN)
+
+    @property
+    def is_valid(self) -> bool:
+        """The kernel sends to ``mac``, though it may ask meanwhile whether it still is there."""
+        return bool(self.state & (_NUD_CERTAIN | _NUD_UNSURE))
+
+    @property
+    def has_failed(self) -> bool:
+        """Nobody answered."""
+        return bool(self.state & _NUD_FAILED)
+
+
 def find_link(*, ifname: str = "", ifindex: int = 0) -> Link | None:
     """The interface of that name (or alternative name) or number, None if there is none."""
     # "index" 0 is "any" to the kernel, and a name it cannot have need not be asked for.
@@ -124,11 +172,42 @@ def default_route_ifindexes() -> set[int]:
 
 def route_ifindex(address: str) -> int | None:
     """The interface through which packets to ``address`` leave, None if there is no route."""
-    family = 2 if ipaddress.ip_address(address).version == 4 else 10
-    routes = _request(
-        lambda ipr: ipr.route("get", dst=address, family=family), "RTM_GETROUTE", address, _NO_ROUTE
-    )
+    routes = _route({"dst": address, "family": _family_of(address)})
     return next((ifindex for route in routes for ifindex in _outputs(route)), None)
+
+
+def find_route(address: str, ifindex: int = 0) -> Route | None:
+    """How packets to ``address`` leave, None if there is no route.
+
+    :param ifindex: only through this interface; 0: through any.
+    """
+    query: dict[str, Any] = {"dst": address, "family": _family_of(address)}
+    if ifindex:
+        query["oif"] = ifindex
+    # Asked for an interface, IPv4 takes everything for on-link if no route matches; that a route
+    # does is told by the other question. Only the first one tells source and gateway.
+    found, matched = _route(query), _route({**query, "flags": _RTM_F_FIB_MATCH})
+    if not found or not matched:
+        return None
+    get = found[0].get_attr
+    via = get("RTA_VIA")  # an IPv4 route may have an IPv6 gateway
+    return Route(
+        kind=found[0]["type"],
+        ifindex=get("RTA_OIF") or 0,
+        source=get("RTA_PREFSRC"),
+        gateway=get("RTA_GATEWAY") or (via["addr"] if via else None),
+        prefix_len=matched[0]["dst_len"],
+    )
+
+
+def own_addresses(family: socket.AddressFamily) -> list[tuple[int, str]]:
+    """Ifindex and address of every interface of this namespace, in the kernel's order."""
+    answer = _request(lambda ipr: ipr.get_addr(family=family), "RTM_GETADDR", "addresses", set())
+    # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours where there is one.
+    return [
+        (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+        for message in answer
+    ]
 
 
 def find_link_by_address(address: str) -> str | None:
@@ -137,23 +216,31 @@ def find_link_by_address(address: str) -> str | None:
     :param address: IPv4 or IPv6; a link-local one may name its interface (``fe80::1%eth1``), and
         without belongs to the first that has it.
     """
-    wanted = ipaddress.ip_address(address)
-    zone = getattr(wanted, "scope_id", None)
-    bare = ipaddress.ip_address(address.partition("%")[0])
-    family = socket.AF_INET if bare.version == 4 else socket.AF_INET6
-    answer = _request(lambda ipr: ipr.get_addr(family=family), "RTM_GETADDR", address, set())
+    bare, _, zone = address.partition("%")
+    wanted = ipaddress.ip_address(bare)
     names = {link.ifindex: link.ifname for link in all_links()}
-    for message in answer:
-        # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours where there is one.
-        own = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        name = names.get(message["index"])
-        if (
-            name
-            and ipaddress.ip_address(own) == bare
-            and zone in (None, name, str(message["index"]))
-        ):
+    for ifindex, own in own_addresses(_family_of(bare)):
+        name = names.get(ifindex)
+        if name and ipaddress.ip_address(own) == wanted and zone in {"", name, str(ifindex)}:
             return name
     return None
+
+
+def find_neighbour(address: str, ifindex: int) -> Neighbour | None:
+    """What the neighbour table (ARP, NDP) knows of ``address``, None if nothing."""
+    answer = _neighbour("get", "RTM_GETNEIGH", address, ifindex)
+    if not answer:
+        return None
+    mac = answer[0].get_attr("NDA_LLADDR")
+    return Neighbour(answer[0]["state"], answer[0]["flags"], mac)
+
+
+def forget_neighbour(address: str, ifindex: int) -> None:
+    """Remove ``address`` from the neighbour table; that it is not there is no error.
+
+    :raises SystemCallError: EPERM without CAP_NET_ADMIN.
+    """
+    _neighbour("del", "RTM_DELNEIGH", address, ifindex)
 
 
 def stacked_on(ifindex: int, links: list[Link]) -> set[int]:
@@ -179,6 +266,20 @@ def _request(ask: Callable[[IPRoute], Any], call: str, subject: str, absent: set
         if error.code in absent:
             return []
         raise SystemCallError(error.code, call, subject or "an interface") from None
+
+
+def _route(query: dict[str, Any]) -> list[Any]:
+    return _request(lambda ipr: ipr.route("get", **query), "RTM_GETROUTE", query["dst"], _NO_ROUTE)
+
+
+def _neighbour(command: str, call: str, address: str, ifindex: int) -> list[Any]:
+    query = {"dst": address, "ifindex": ifindex, "family": _family_of(address)}
+    return _request(lambda ipr: ipr.neigh(command, **query), call, address, {errno.ENOENT})
+
+
+def _family_of(address: str) -> socket.AddressFamily:
+    is_v4 = ipaddress.ip_address(address).version == 4
+    return socket.AF_INET if is_v4 else socket.AF_INET6
 
 
 def _outputs(route: Any) -> list[int]:
