@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from xdptstamp.drivers import known_driver
 from xdptstamp.features import read_features
 from xdptstamp.hwtstamp import NicHwtstamp
 from xdptstamp.nic import Nic
@@ -45,6 +46,11 @@ _SERIAL_FILES = {
 _VIRTUAL_VENDORS = ("qemu", "vmware", "xen", "innotek", "virtualbox", "amazon ec2", "google")
 
 _DISTRIBUTIONS = ("xdptstamp", "numpy", "pandas", "pyarrow", "pyroute2", "click", "rich")
+
+# Names that count pause frames of a driver we do not know; next to them some count microseconds or
+# changes of state.
+_PAUSE = re.compile(r"pause|flow_?control|xoff|xon", re.IGNORECASE)
+_NO_PAUSE_FRAMES = re.compile(r"duration|transition|storm|xon_2_xoff", re.IGNORECASE)
 
 # Bits of /proc/self/status CapEff: include/uapi/linux/capability.h.
 _CAPABILITIES = {
@@ -137,6 +143,32 @@ def collect_counters(nic: Nic) -> dict[str, int]:
     """Every counter of the interface now: ``ethtool -S`` by its names, link counters as link.*."""
     link = {f"link.{name}": value for name, value in nic.link().statistics.items()}
     return {**nic.statistics(), **link}
+
+
+def pause_frames(nic: Nic) -> dict[str, int]:
+    """Pause frames (flow control) of the interface now, by counter in ``ethtool -S``.
+
+    Those of a driver we know; else the counters whose names say so. Empty: none counts them.
+    """
+    statistics, driver = nic.statistics(), known_driver(nic.driver_info().driver)
+    if driver is not None and driver.pause_counters:
+        names = [name for name in driver.pause_counters if name in statistics]
+    else:
+        names = [n for n in statistics if _PAUSE.search(n) and not _NO_PAUSE_FRAMES.search(n)]
+    return {name: statistics[name] for name in names}
+
+
+def tx_packets(nic: Nic) -> tuple[str, int]:
+    """Packets of anybody that the interface has sent, and the counter's name.
+
+    Of hardware the driver's ``tx_packets``, where it has one (igc: the NIC's own count of good
+    packets); else the kernel's link counter. Named as by :func:`collect_counters`.
+    """
+    link = nic.link()
+    statistics = {} if link.kind else nic.statistics()
+    if "tx_packets" in statistics:
+        return "tx_packets", statistics["tx_packets"]
+    return "link.tx_packets", link.statistics.get("tx_packets", 0)
 
 
 def pair_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -25,6 +25,7 @@ class Driver:
     """One driver's row; every field is optional knowledge.
 
     :param counters: role ("skipped", "timed_out") to name in ``ethtool -S``.
+    :param pause_counters: names in ``ethtool -S`` that count pause frames.
     :param num_stamp_slots: stamps pending at once on the adapter; None: not known.
     :param tx_timeout_s: seconds until the driver gives a stamp up; None: not known.
     """
@@ -34,6 +35,7 @@ class Driver:
     num_stamp_slots: int | None = None
     tx_timeout_s: float | None = None
     faults: tuple[Fault, ...] = ()
+    pause_counters: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -42,7 +44,13 @@ def _table() -> dict[str, Driver]:
     table = {}
     for name, row in tomllib.loads(text).items():
         faults = tuple(Fault(**fault) for fault in row.pop("faults", []))
-        table[name] = Driver(name=name, counters=row.pop("counters", {}), faults=faults, **row)
+        table[name] = Driver(
+            name=name,
+            counters=row.pop("counters", {}),
+            faults=faults,
+            pause_counters=tuple(row.pop("pause_counters", ())),
+            **row,
+        )
     return table
 
 
