@@ -220,6 +220,8 @@ class SinkClient:
         return SetupError(self._subject, f"{problem}: {words}" if words else problem)
 
     def _last_words(self) -> str:
+        if self._stderr.closed:
+            return ""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()
         lines = [line.strip() for line in lines if line.strip()]
