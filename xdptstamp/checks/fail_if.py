@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from xdptstamp.bandwidth import BANDWIDTH_PPM
 from xdptstamp.histogram import RELATIVE_ERROR
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import INTERVALS_OF_KIND, Cause, interval_name
@@ -50,7 +51,23 @@ _BOOKS = {
         ),
     ),
     "ping": ("sent", ("lost", "duplicates", "reordered", "corrupted", "recorder_overruns")),
+    "mixed": (
+        "sent",
+        (
+            "bandwidth",
+            "lost",
+            "dropped_by_kernel",
+            "not_received",
+            "reordered",
+            "duplicates",
+            "corrupted",
+            "pattern_errors",
+            "recorder_overruns",
+        ),
+    ),
 }
+# Shares that the books keep in millionths: the worst setting's packets per second, of the baseline.
+_PPM_OF = {"bandwidth": BANDWIDTH_PPM}
 # Short names, by kind of timestamps.
 _ALIASES = {
     "turnaround": {
@@ -97,6 +114,8 @@ class FailIf:
             error = "" if is_exact else f" (within 1/{RELATIVE_ERROR.denominator})"
             return Fraction(value), f"{value} ns{error}"
         count, whole = _count_value(self.name, info, summary)
+        if self.name in _PPM_OF:
+            return Fraction(count * 100, whole), f"{count / whole:.4%} of the baseline"
         if not self.is_percent:
             return Fraction(count), str(count)
         if not whole:
@@ -134,6 +153,8 @@ def parse_fail_if(text: str, kind: str | None = None) -> FailIf:
             raise _grammar_error(text, f"unknown count {name!r}", kind)
         if unit not in ("", "%") or (not unit and number.denominator != 1):
             raise _grammar_error(text, "a count is compared with a whole number or a %", kind)
+        if name in _PPM_OF and unit != "%":
+            raise _grammar_error(text, f"{name} is compared with a %", kind)
         return FailIf(text.strip(), name, None, match["operator"], number, unit == "%")
     full_name = _full_interval_name(name, kind)
     if full_name is None:
@@ -189,7 +210,8 @@ def _grammar_error(text: str, problem: str, kind: str | None) -> ValueError:
         f"--fail-if {text!r}: {problem}.\n"
         "It reads: COUNT OP NUMBER[%]  or  INTERVAL min|pNN|max OP DURATION\n"
         "OP is > >= < <=, DURATION like 50us (ns us ms s); % is of what was requested,\n"
-        "sent or received. Examples: 'missing > 0.1%', 'turnaround p99.9 >= 1ms'.\n"
+        "sent or received; bandwidth is in % of the baseline.\n"
+        "Examples: 'missing > 0.1%', 'turnaround p99.9 >= 1ms'.\n"
         f"COUNT: {' '.join(_count_names(kind))}\n"
         f"INTERVAL: {' '.join([*aliases, *intervals])}"
     )
@@ -204,9 +226,11 @@ def _count_value(name: str, info: RunInfo, summary: Summary) -> tuple[int, int]:
         counts = {"missing": missing, "stamped": summary.num_stamped}
         cause = _CAUSE_OF_NAME.get(name)
         return (counts[name] if cause is None else summary.causes.get(cause, 0)), requested
-    count = info.counts.get(name)
+    count = info.counts.get(_PPM_OF.get(name, name))
     if not isinstance(count, int):
         raise _NoValueError(f"{name}: this run does not count it")
+    if name in _PPM_OF:
+        return count, 1_000_000
     whole = info.counts.get(_BOOKS.get(info.kind, ("received", ()))[0])
     return count, whole if isinstance(whole, int) else 0
 
