@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Waking the kernel to send what the Tx ring holds, and which packets it dropped doing so."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from xdptstamp.xsk import Xsk
+
+_U32 = 0xFFFFFFFF
+# Calls beyond what the budget makes necessary, before the rest is left to the next round.
+_SPARE_WAKEUPS = 4
+
+
+class TxWaker:
+    """Wakes one socket's Tx side.
+
+    :param on_drop: called with the position in the Tx ring of each packet that the kernel dropped
+        (copy mode); it completes it, and stamps it, all the same.
+    :ivar errors: how often a call failed otherwise, by errno.
+    :ivar num_dropped: packets dropped.
+    :ivar is_needed: the last wakeup left packets in the ring.
+    """
+
+    def __init__(self, xsk: Xsk, on_drop: Callable[[int], None]) -> None:
+        self.errors: dict[str, int] = {}
+        self.num_dropped = 0
+        self.is_needed = False
+        self._xsk = xsk
+        self._on_drop = on_drop
+        self._taken = xsk.tx.consumer_position  # how far the kernel is in the Tx ring
+
+    def wake(self) -> None:
+        """Wake the kernel until it has taken what the ring holds, or takes no more for now."""
+        xsk = self._xsk
+        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
+            self.is_needed = False
+            return
+        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
+        self.is_needed = error != 0
+        if error and error != errno.EAGAIN:
+            name = errno.errorcode.get(error, str(error))
+            self.errors[name] = self.errors.get(name, 0) + 1
+
+    def _send_in_copy_mode(self) -> int:
+        # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
+        # share is sent, or that the NIC takes no more. Returns what the last call said.
+        wakeups_left = None
+        while True:
+            self._note_taken()
+            error = self._xsk.wakeup_tx()
+            if error == errno.EBUSY:
+                self._note_drop()
+            elif error != errno.EAGAIN:
+                return error
+            elif wakeups_left is None:
+                shares = self._xsk.tx.num_waiting() // self._xsk.max_tx_skb_budget
+                wakeups_left = shares + _SPARE_WAKEUPS
+            elif wakeups_left == 0:
+                return error
+            else:
+                wakeups_left -= 1
+
+    def _note_taken(self) -> None:
+        shown = self._xsk.tx.consumer_position
+        if (shown - self._taken) & _U32 <= self._xsk.tx.size:
+            self._taken = shown
+
+    def _note_drop(self) -> None:
+        # The call ended at the packet that was dropped: it is the last one taken. Without Linux
+        # commit 1eb8b0dac189 ("net: xsk: update tx queue consumer immediately after
+        # transmission") (in v6.17) the ring shows it only later; there it is the next one, unless
+        # the same call had sent others before.
+        before = self._taken
+        self._note_taken()
+        if self._taken == before:
+            self._taken = (before + 1) & _U32
+        self.num_dropped += 1
+        self._on_drop((self._taken - 1) & _U32)
