@@ -52,8 +52,10 @@ class DutConfig:
     :param queues: queue ids; None: all.
     :param mode: "auto" is zero-copy wherever the netdev advertises it, and then a failing bind is
         an error; copy elsewhere.
+    :param port: UDP port whose packets go to the sockets; None: none do.
     :param hwtstamp: "auto" (touch only what is off), "on" or "keep".
     :param is_forced: use an interface that other traffic needs, replace an attached program.
+    :param max_tx_skb_budget: packets that one wakeup may send in copy mode.
     :param registration: who registers the UMEM; "auto": libxdp where it can, else the kernel.
     :param is_sink: only receive, and nothing but the packets: no Tx metadata is asked of the
         kernel, which may be older than that.
@@ -63,11 +65,13 @@ class DutConfig:
     queues: tuple[int, ...] | None = None
     mode: Literal["auto", "copy", "zero-copy"] = "auto"
     xdp_mode: XdpMode = "auto"
-    port: int = 9091
+    port: int | None = 9091
     hwtstamp: Literal["auto", "on", "keep"] = "auto"
     is_forced: bool = False
     is_dispatched: bool = False
     num_frames: int = 2048
+    num_tx_frames: int = 0
+    max_tx_skb_budget: int = 256
     registration: Literal["auto", "kernel", "libxdp"] = "auto"
     is_sink: bool = False
 
@@ -163,7 +167,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         nic = Nic(config.ifname)
         _check_privilege(config.ifname)
         _check_interface(nic, config)
-        if not config.is_forced:
+        if not config.is_forced and config.port is not None:
             _check_port(config.port)
         queues = _choose_queues(nic, config)
         features = read_features(nic.ifindex)
@@ -174,7 +178,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         program = Program(
             nic,
             ProgramConfig(
-                port=config.port,
+                port=config.port or 0,
                 num_queues=nic.num_queues().rx,
                 xdp_mode=config.xdp_mode,
                 is_forced=config.is_forced,
@@ -186,10 +190,9 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         watch.wait_carrier(_CARRIER_TIMEOUT_S, stop)
         watch.check()  # what attaching did to the carrier is not news
         stack.enter_context(guard)
-        xsk_config = _xsk_config(config, mode)
-        xsks = [_open(nic, config, queue_id, xsk_config, stack) for queue_id in queues]
+        xsks = [stack.enter_context(open_socket(nic, config, q, mode)) for q in queues]
         driver = known_driver(nic.driver_info().driver)
-        notes = _vlan_notes(nic.ifname, program, features)
+        notes = [] if config.port is None else _vlan_notes(nic.ifname, program, features)
         if mode == "zero-copy" and driver is not None:
             notes += [f"{driver.name} before its fix: {f.effect}; {f.care}" for f in driver.faults]
         yield Dut(
@@ -201,7 +204,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
             program=program,
             xsks=xsks,
             guard=guard,
-            capacity=_capacity(nic, mode, xsk_config),
+            capacity=capacity(nic, mode, xsks[0].tx.size),
             phc=_open_phc(nic, mode, notes, stack),
             setup_notes=notes,
         )
@@ -249,29 +252,31 @@ def _xsk_config(config: DutConfig, mode: Mode) -> XskConfig:
         registration = "libxdp" if libxdp.has_umem_options() else "kernel"
     else:
         registration = config.registration
-    ring_size = config.num_frames
+    tx_size = config.num_tx_frames or config.num_frames
     return XskConfig(
         mode=mode,
         registration=registration,
-        rx_size=ring_size,
-        tx_size=ring_size,
-        max_tx_skb_budget=min(256, ring_size) if mode == "copy" else None,
+        rx_size=config.num_frames,
+        tx_size=tx_size,
+        max_tx_skb_budget=min(config.max_tx_skb_budget, tx_size) if mode == "copy" else None,
     )
 
 
-def _open(
-    nic: Nic,
-    config: DutConfig,
-    queue_id: int,
-    xsk_config: XskConfig,
-    stack: contextlib.ExitStack,
-) -> Xsk:
+def open_socket(nic: Nic, config: DutConfig, queue_id: int, mode: Mode) -> Xsk:
+    """Open the socket of one queue as :func:`acquire` does, its fill ring filled.
+
+    A program must be attached for a zero-copy socket to send.
+
+    :return: the socket, to be drained and closed.
+    :raises SetupError, UnsupportedError, SystemCallError: As :class:`~xdptstamp.xsk.Xsk`.
+    """
     frame_size = _frame_size(nic.link().mtu, nic.ifname)
     umem = Umem(config.num_frames, frame_size, 0 if config.is_sink else METADATA_LEN)
-    xsk = stack.enter_context(Xsk(umem, nic.ifname, queue_id, xsk_config))
+    xsk = Xsk(umem, nic.ifname, queue_id, _xsk_config(config, mode))
     # At once: in zero-copy mode the stack's own packets on this queue need these frames, too.
-    start, count = xsk.fill.reserve(umem.num_frames)
-    xsk.fill.addrs[xsk.fill.entries(start, count)] = np.arange(count) * umem.frame_size
+    start, count = xsk.fill.reserve(umem.num_frames - config.num_tx_frames)
+    frames = np.arange(config.num_tx_frames, umem.num_frames)
+    xsk.fill.addrs[xsk.fill.entries(start, count)] = frames * umem.frame_size
     xsk.fill.submit(count)
     if xsk.fill.needs_wakeup():
         xsk.wakeup_rx()
@@ -298,11 +303,12 @@ def _vlan_notes(ifname: str, program: Program, features: Features) -> list[str]:
     ]
 
 
-def _capacity(nic: Nic, mode: Mode, xsk_config: XskConfig) -> int:
+def capacity(nic: Nic, mode: Mode, tx_size: int) -> int:
+    """How many packets may be in flight on one queue without some igc kernels losing them."""
     sizes = nic.ring_sizes() if mode == "zero-copy" else None
     if sizes is None:
-        return xsk_config.tx_size
-    return max(1, min(xsk_config.tx_size, sizes.tx - RING_RESERVE))
+        return tx_size
+    return max(1, min(tx_size, sizes.tx - RING_RESERVE))
 
 
 def _open_phc(nic: Nic, mode: Mode, notes: list[str], stack: contextlib.ExitStack) -> Phc | None:
