@@ -15,6 +15,7 @@ from xdptstamp.errors import XdptstampError
 # name: (module, one line for --help)
 _COMMANDS = {
     "ping-pong": ("ping_pong", "Answer requests over AF_XDP and timestamp each reply (the DUT)."),
+    "mixed": ("mixed", "Measure what timestamps cost: bandwidth, causes, hold time (the DUT)."),
     "ping": ("ping", "Send requests from the link partner, measure the round trip."),
     "sink": ("sink", "Receive and count what mixed sends (the link partner)."),
     "lab": ("lab", "Links to measure on without hardware."),

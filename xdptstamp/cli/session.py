@@ -150,16 +150,23 @@ class Session:
 
     :param info: of kind and what is asked; filled in as the run goes.
     :param status_names: the live counters.
+    :param shows_samples: print them while they come; else the command prints for itself.
     :raises click.UsageError: If a ``--fail-if`` cannot be read.
     :raises RunFileError: If ``--csv`` cannot be written there.
     """
 
     def __init__(
-        self, info: RunInfo, options: ResultOptions, status_names: tuple[str, ...]
+        self,
+        info: RunInfo,
+        options: ResultOptions,
+        status_names: tuple[str, ...],
+        *,
+        shows_samples: bool = True,
     ) -> None:
         self._info = info
         self._options = options
         self._status_names = status_names
+        self._shows_samples = shows_samples
         self._fail_ifs = _parse_fail_ifs(options.fail_ifs, info.kind)
         if options.csv_file is not None:
             from xdptstamp.store.export import check_new_file
@@ -167,18 +174,22 @@ class Session:
             check_new_file(options.csv_file)  # before anything is touched or made for it
         self._stack = contextlib.ExitStack()
         self.recorder: Recorder
+        self.run_path: Path
 
     def __enter__(self) -> Session:
         from xdptstamp.cli._recorder import output_args
         from xdptstamp.store import Recorder, create_run
+        from xdptstamp.store.recorder import PLAIN_MODULE
 
         options = self._options
+        module = "xdptstamp.cli._recorder" if self._shows_samples else PLAIN_MODULE
         with self._stack:
             run_dir = self._stack.enter_context(create_run(options.output_dir, self._info))
+            self.run_path = run_dir.path
             self.recorder = self._stack.enter_context(
                 Recorder(
                     run_dir,
-                    module="xdptstamp.cli._recorder",
+                    module=module,
                     output_args=output_args(options.format, is_quiet=options.is_quiet),
                     status_names=self._status_names,
                     csv_file=options.csv_file,

@@ -131,6 +131,16 @@ class PostingSide(_Shared):
         """Blocks posted that the recorder has not taken in yet."""
         return self._posted - self._words[_RELEASED]
 
+    @property
+    def rows_per_block(self) -> int:
+        """Rows of a block."""
+        return self._geometry.block_rows
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a block's worth of rows can be put without an overrun."""
+        return self.num_waiting + 2 < self._geometry.num_blocks
+
     def put(self, batch: Batch) -> None:
         """Copy rows into the current block; what finds no room is counted in ``num_overrun``."""
         filled = self._filled + len(batch)

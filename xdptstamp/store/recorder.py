@@ -55,6 +55,7 @@ PLAIN_MODULE = "xdptstamp.store.recorder_process"
 _START_LIMIT_S = 60.0
 _STALL_LIMIT_S = 60.0
 _ABORT_LIMIT_S = 10.0
+_ROOM_STEP_S = 0.005  # the recorder looks for blocks every 20 ms
 _LOOK_S = 0.25  # how often a wait, or `error`, looks whether the recorder lives
 
 
@@ -177,6 +178,19 @@ class Recorder:
     def put(self, batch: Batch) -> None:
         """Copy samples to the recorder. Never blocks; without room they count as overrun."""
         self._blocks.put(batch)
+
+    def put_all(self, batch: Batch) -> None:
+        """Copy samples to the recorder, waiting for room: for when nothing is being measured.
+
+        :raises RunFileError: If the recorder has failed or is gone.
+        """
+        rows = self._blocks.rows_per_block
+        for start in range(0, len(batch), rows):
+            while not self._blocks.has_room:
+                if self.error:
+                    raise RunFileError(self._run_dir.path, self.error)
+                time.sleep(_ROOM_STEP_S)
+            self._blocks.put(batch[start : start + rows])
 
     def flush(self) -> None:
         """Let the recorder have what was put so far. Never blocks."""

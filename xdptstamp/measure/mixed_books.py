@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the packets of a round went: the sink's books, and the counters on the way to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from xdptstamp.collect import collect_counters, pause_frames, tx_packets
+from xdptstamp.dut import Dut
+from xdptstamp.errors import SetupError
+from xdptstamp.measure.sink_client import SinkClient
+from xdptstamp.measure.sink_report import SinkReport
+from xdptstamp.rounds import Round
+
+# On the DUT: what the stack or the driver would not take. What the kernel dropped of ours (EBUSY)
+# is in it.
+_DUT_COUNTERS = ("link.tx_dropped",)
+_PARTNER_COUNTERS = (
+    "link.rx_dropped",
+    "link.rx_missed_errors",
+    "link.rx_over_errors",
+    "link.rx_crc_errors",
+    "link.rx_frame_errors",
+    "link.rx_length_errors",
+)
+_RING_COUNTERS = ("rx_dropped", "rx_ring_full")
+
+# The kernel shows a packet in the sink's ring at the end of a poll, and tells nobody when.
+_SETTLE_S = 1.0
+_SETTLE_STEP_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Every counter on the way, at one moment."""
+
+    dut: dict[str, int]
+    pause: dict[str, int]
+    tx_packets: int | None
+    sink: SinkReport | None
+
+
+class Books:
+    """Reads the counters around a round.
+
+    :param sink: None: nobody counts what arrives.
+    """
+
+    def __init__(self, dut: Dut, sink: SinkClient | None) -> None:
+        self._dut = dut
+        self._sink = sink
+
+    def open(self) -> Moment:
+        """Every counter before a round."""
+        sink = self._sink.report() if self._sink is not None else None
+        return self._moment(sink)
+
+    def close(self, opened: Moment, result: Round, sent: Mapping[int, int]) -> None:
+        """Write down in ``result`` what the counters gained.
+
+        :param sent: packets sent of each stream; the first one is the round's own.
+        :raises SetupError: If the sink has ended.
+        """
+        if self._sink is None:
+            self._note_dut(opened, self._moment(None), result)
+            return
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            moment = self._moment(self._sink.report())
+            self._note_dut(opened, moment, result)
+            self._note_sink(opened, moment, result, sent)
+            if not result.unaccounted or time.monotonic() > deadline:
+                break
+            time.sleep(_SETTLE_STEP_S)
+        for stream_id in sent:
+            self._sink.forget(stream_id)
+
+    def _moment(self, sink: SinkReport | None) -> Moment:
+        try:
+            dut = collect_counters(self._dut.nic)
+            pause = pause_frames(self._dut.nic)
+            _, sent = tx_packets(self._dut.nic)
+        except SetupError:  # the interface is gone, and its counters with it
+            return Moment({}, {}, None, sink)
+        return Moment(dut, pause, sent, sink)
+
+    def _note_dut(self, opened: Moment, closed: Moment, result: Round) -> None:
+        if closed.tx_packets is not None and opened.tx_packets is not None:
+            result.nic_sent = closed.tx_packets - opened.tx_packets
+        result.pause_frames = _gained(opened.pause, closed.pause, tuple(closed.pause), "DUT ")
+        result.located = _gained(opened.dut, closed.dut, _DUT_COUNTERS, "DUT ")
+
+    def _note_sink(
+        self, opened: Moment, closed: Moment, result: Round, sent: Mapping[int, int]
+    ) -> None:
+        before, after = opened.sink, closed.sink
+        assert before is not None and after is not None, "a sink was asked both times"
+        own = after.stream(next(iter(sent)))
+        result.received, result.missing = own.received, next(iter(sent.values())) - own.received
+        result.reordered, result.duplicates = own.reordered, own.duplicates
+        result.corrupted, result.pattern_errors = own.corrupted, own.pattern_errors
+        located = result.located
+        located |= _gained(before.link, after.link, _PARTNER_COUNTERS, "partner ")
+        located |= _gained(before.ring, after.ring, _RING_COUNTERS, "sink ")
+        refusals = [name for name in after.program if name.startswith(("refused", "passed_no"))]
+        located |= _gained(before.program, after.program, refusals, "sink program ")
+        streams = [after.stream(stream_id) for stream_id in sent]
+        for name in ("corrupted", "too_late"):
+            count = sum(getattr(each, name) for each in streams)
+            if count:
+                located[f"sink {name}"] = count
+        missing = sum(sent.values()) - sum(each.received for each in streams)
+        result.unaccounted = missing - sum(located.values())
+
+
+def _gained(
+    before: Mapping[str, int], after: Mapping[str, int], names: Sequence[str], prefix: str
+) -> dict[str, int]:
+    # What counters gained, those that gained nothing left out.
+    gained = {
+        name: after[name] - before[name] for name in names if name in before and name in after
+    }
+    return {prefix + name.removeprefix("link."): count for name, count in gained.items() if count}
