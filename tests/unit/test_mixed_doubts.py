@@ -197,6 +197,7 @@ BROKEN = {
     "second app: requested - stamped - causes": {
         "second_app": {"requested": 9, "stamped": 5, "causes": {"skipped": 1}}
     },
+    "second app: sent - completed - lost": {"second_app": {"sent": 9, "completed": 6}},
 }
 
 

@@ -55,7 +55,7 @@ def book_warnings(rounds: Sequence[Round]) -> list[Warning]:
     """A warning for each book that does not balance, and for each count that must be zero."""
     found = [*_unbalanced(rounds)]
     for name, key, message, advice, is_untrusted in _NEVER:
-        count = sum(getattr(each, name) for each in rounds)
+        count = sum(getattr(each, name) + (each.second_app or {}).get(name, 0) for each in rounds)
         if count:
             found.append(Warning(key, message, str(count), "0", advice, is_untrusted))
     return found
@@ -75,7 +75,10 @@ def open_books(each: Round) -> dict[str, int]:
         books["sent - received - missing"] = each.sent - each.received - each.missing
         books["missing - located - unaccounted"] = each.missing - located
     if each.second_app:
-        books["second app: requested - stamped - causes"] = _stamps(each.second_app)
+        app = each.second_app
+        books["second app: requested - stamped - causes"] = _stamps(app)
+        off = app.get("sent", 0) - app.get("completed", 0) - app.get("lost", 0)
+        books["second app: sent - completed - lost"] = int(off)
     return {name: off for name, off in books.items() if off}
 
 

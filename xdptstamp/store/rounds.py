@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xdptstamp.errors import RunFileError
 from xdptstamp.histogram import Histogram
 from xdptstamp.rounds import POSITIONS, Round, Setting
@@ -189,12 +191,20 @@ def _read_holds(file: Path, rounds: Sequence[Round]) -> None:
                 key = int(row["order"]), row["position"]
                 seen.setdefault(key, []).append((int(row["hold_ns"]), int(row["count"])))
         for (order, position), pairs in seen.items():
-            values, times = zip(*pairs, strict=True)
-            _histogram(by_order[order], position).add_times(values, times)
+            _add_pairs(_histogram(by_order[order], position), pairs)
     except OSError as error:
         raise file_error(file, "read the hold times", error) from error
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise RunFileError(file, f"damaged, or not of this run: {error!r}") from error
+
+
+# A stamp of copy mode may be earlier than its submit by little: few values are negative.
+def _add_pairs(histogram: Histogram, pairs: Sequence[tuple[int, int]]) -> None:
+    values, times = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    if (times < 0).any():
+        raise ValueError("a count is negative")
+    histogram.add(np.repeat(values[values < 0], times[values < 0]))
+    histogram.add_times(values[values >= 0], times[values >= 0])
 
 
 def _histogram(each: Round, position: str) -> Histogram:

@@ -86,6 +86,9 @@ def book(rows: Iterable[tuple[str, int, str]]) -> list[str]:
     lines: list[str] = []
     for name, count, remark in rows:
         head = f"  {ascii_text(name):<24} {count:>15,}"
+        if len(head) > WIDTH:
+            lines += wrap(name, "  ", "    ")
+            head = f"  {'':<24} {count:>15,}"
         words = ascii_text(remark).strip()
         if not words:
             lines += [head]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from xdptstamp.bandwidth import BANDWIDTH_PPM, measured, sources, sum_counts, totals
@@ -125,14 +125,22 @@ def _partner(info: RunInfo) -> str:
 # Where packets went, over all settings; pause frames and refusals, which look like cost.
 def _packet_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[str]:
     own = measured(rounds)
-    counts: dict[str, Any] = dict(totals(settings, rounds))
+    counts = totals(settings, rounds)
     for name in ("requested", "stamped", BANDWIDTH_PPM):
         counts.pop(name, None)
-    counts["located"] = sum_counts(each.located for each in own)
-    counts["unaccounted"] = sum(each.unaccounted for each in own)
-    counts["pause_frames"] = sum_counts(each.pause_frames for each in own)
-    counts["kernel refused"] = sum_counts(each.wakeup_errors for each in own)
-    return ["packets of all settings, warm-up left out", *book(book_rows("mixed", counts))]
+    rows = book_rows("mixed", counts)
+    # Names of counters stay as they are, to be looked up.
+    rows += _counter_rows("missing", (each.located for each in own))
+    unaccounted = sum(each.unaccounted for each in own)
+    rows += [("missing: unaccounted", unaccounted, "")] if unaccounted else []
+    rows += _counter_rows("pause frames", (each.pause_frames for each in own))
+    rows += _counter_rows("kernel refused", (each.wakeup_errors for each in own))
+    return ["packets of all settings, warm-up left out", *book(rows)]
+
+
+def _counter_rows(title: str, books: Iterable[dict[str, int]]) -> list[tuple[str, int, str]]:
+    total = sum_counts(books)
+    return [(f"{title}: {name}", count, "") for name, count in total.items() if count]
 
 
 def _sample_lines(summary: Summary) -> list[str]:

@@ -74,7 +74,7 @@ class _Table:
 _BANDWIDTH = _Table(
     (("Mpps", 9), ("Gbit/s", 8), ("%link", 7), ("vs 0:1 [95 %]", 22), ("user", 7), ("sys", 7))
 )
-_TIMESTAMPS = _Table((("requested", 17), ("stamped", 17), ("missing", 16), ("%", 10)))
+_TIMESTAMPS = _Table((("requested", 17), ("stamped", 17), ("missing", 16), ("% stamped", 10)))
 _HOLD = _Table((("p50", 12), ("p99", 12), ("p99.9", 12), ("max", 15)), name_width=21)
 
 
@@ -171,7 +171,7 @@ def timestamp_lines(info: RunInfo, settings: _Settings, rounds: _Rounds) -> list
         own = measured(rounds, index)
         if own:
             lines += _timestamp_row(setting, own, causes)
-            lines += _second_app_lines(own, rounds, index)
+            lines += _second_app_lines(own, merged_latency(rounds, index), info.timestamps)
     lines += _sharing_notes(settings)
     counters = reconciliation_lines(info)
     if not counters and info.timestamps == "software":
@@ -199,7 +199,7 @@ def _timestamp_row(setting: Setting, own: _Rounds, causes: Sequence[str]) -> lis
     return lines + (wrap("  ".join(pairs), "      ") if pairs else [])
 
 
-def _second_app_lines(own: _Rounds, rounds: _Rounds, index: int) -> list[str]:
+def _second_app_lines(own: _Rounds, latency: Histogram, timestamps: str) -> list[str]:
     apps = [each.second_app for each in own if each.second_app]
     if not apps:
         return []
@@ -208,12 +208,13 @@ def _second_app_lines(own: _Rounds, rounds: _Rounds, index: int) -> list[str]:
     pairs = [f"{name}={count:,}" for name, count in counts.items()]
     pairs += [f"{name}={count:,}" for name, count in causes.items() if count]
     lines = wrap("second app: " + "  ".join(pairs), "      ", "        ")
-    latency = merged_latency(rounds, index)
     if latency.count:
+        # The two ends of a hardware stamp are on two clocks.
+        end = "completion" if timestamps == "hardware" else "stamp"
         titles = ("p50", "p99", "p99.9", "max")
         values = zip(titles, _quantiles(latency), strict=True)
         shown = "  ".join(f"{title}={value}" for title, value in values)
-        lines += wrap(f"its latency in us: {shown}", "      ", "        ")
+        lines += wrap(f"its submit to {end}, us: {shown}", "      ", "        ")
     return lines
 
 
