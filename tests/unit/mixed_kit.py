@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Hand-made rounds of a ``mixed`` run, for the tests of what reads them."""
 
+from xdptstamp.histogram import Histogram
 from xdptstamp.rounds import Round, Setting
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Cause, empty_batch
@@ -56,6 +57,32 @@ def three_settings():
         add_holds(each, behind=[9_000] * 100, others=range(15_000, 16_000))
     miss(rounds[4], Cause.SKIPPED, 3)
     return settings, rounds
+
+
+def two_apps():
+    """Baseline, a second app on another queue, and one stamped packet per interval; five rounds."""
+    settings = [BASELINE, Setting(64, 0, 1, 1_000_000, has_second_app=True)]
+    settings.append(Setting(64, 0, 1, 250_000))
+    rounds = []
+    for number in range(5):
+        for index, sent in enumerate((1_000_000, 990_000 + number, 985_000 - number)):
+            requested = 4000 if index == 2 else 0
+            each = round_of(number, index, sent, 3 * number + index, requested)
+            add_holds(each, others=range(15_000, 16_000), reap=[9_000] * 300)
+            if index == 1:
+                each.second_app = second_app()
+            elif index == 2:
+                each.throttled_ns = SECOND // 1000
+            rounds.append(each)
+    return settings, rounds
+
+
+def second_app():
+    """The books of a second app that sent a thousand packets, and missed two of their stamps."""
+    latency = Histogram()
+    latency.add(range(5000, 9000))
+    counts = {"sent": 1000, "requested": 1000, "stamped": 998, "completed": 1000, "lost": 0}
+    return {**counts, "causes": {"skipped": 1, "timed_out": 1, "reset": 0}, "latency": latency}
 
 
 def info_of(**fields):

@@ -4,6 +4,9 @@
 import dataclasses
 import errno
 import os
+import re
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ from xdptstamp.sample import Cause
 from xdptstamp.store import create_run, open_run
 from xdptstamp.store.rounds import exact_buckets, read_rounds, rounds_json, write_rounds
 
+README = Path(__file__).parents[2] / "results" / "README.md"
 PARTS = ("buckets", "min", "max", "count")
 
 
@@ -112,6 +116,30 @@ def test_pandas_reads_whole_integers(tmp_path):
     assert table.second_app[1] == "requested=1000;stamped=998;skipped=2;timed_out=0"
     assert list(zip(table.ratio, table.size_bytes, strict=True)) == [("0:1", 64)] * 2
     assert pd.read_csv(tmp_path / "rounds.csv").sent.dtype == "int64"
+
+
+def test_the_pandas_lines_of_the_readme(tmp_path):
+    write_rounds(tmp_path, *two_apps())
+    lines = re.findall(r"^    ((?:rounds|holds) = pd\..*)$", README.read_text(), re.MULTILINE)
+    assert len(lines) == 2
+    names = {"pd": pd, "run": tmp_path}
+    for line in lines:
+        exec(line, names)
+    for table in (names["rounds"], names["holds"]):
+        assert "float" not in " ".join(map(str, table.dtypes)) and len(table)
+    rates = names["rounds"].arrived * 1e9 / names["rounds"].duration_ns
+    assert rates.tolist() == [1000, 990]
+
+
+def test_the_library_lines_of_the_readme(tmp_path, capsys):
+    run = store(tmp_path, *kit.three_settings())
+    text = README.read_text().partition("    from xdptstamp.bandwidth")[2].partition("\n\n")[0]
+    code = textwrap.dedent("    from xdptstamp.bandwidth" + text).replace(
+        '"RUN"', repr(str(run.path))
+    )
+    exec(code, {"open_run": open_run, "Path": Path})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["0:1", "1:10", "1:0"]
 
 
 def test_holds_hold_the_buckets(tmp_path):

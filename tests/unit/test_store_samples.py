@@ -257,7 +257,7 @@ def test_the_readme_names_every_key_of_run_json():
 def test_the_pandas_lines_of_the_readme_keep_every_nanosecond(tmp_path):
     run = make_run(tmp_path, [make_batch(4), make_batch(4, first=4)])
     write_csv(run, run.path / "samples.csv")
-    lines = re.findall(r"^    (\w+ = pd\.read_\w+\(.*\))$", README.read_text(), re.MULTILINE)
+    lines = re.findall(r"^    (samples = pd\.read_\w+\(.*\))$", README.read_text(), re.MULTILINE)
     assert len(lines) == 2
     for line in lines:
         names = {"pd": pd, "run": run.path}

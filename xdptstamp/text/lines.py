@@ -81,14 +81,14 @@ def path_lines(key: str, path: object) -> list[str]:
     return [line] if len(line) <= WIDTH else [ascii_text(key), ascii_text(path)]
 
 
-def book(rows: Iterable[tuple[str, int, str]]) -> list[str]:
+def book(rows: Iterable[tuple[str, int, str]], name_width: int = 24) -> list[str]:
     """Lines of a name, a count and a remark; the remark wrapped in its own column."""
     lines: list[str] = []
     for name, count, remark in rows:
-        head = f"  {ascii_text(name):<24} {count:>15,}"
+        head = f"  {ascii_text(name):<{name_width}} {count:>15,}"
         if len(head) > WIDTH:
             lines += wrap(name, "  ", "    ")
-            head = f"  {'':<24} {count:>15,}"
+            head = f"  {'':<{name_width}} {count:>15,}"
         words = ascii_text(remark).strip()
         if not words:
             lines += [head]

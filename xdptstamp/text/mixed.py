@@ -135,7 +135,7 @@ def _packet_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[
     rows += [("missing: unaccounted", unaccounted, "")] if unaccounted else []
     rows += _counter_rows("pause frames", (each.pause_frames for each in own))
     rows += _counter_rows("kernel refused", (each.wakeup_errors for each in own))
-    return ["packets of all settings, warm-up left out", *book(rows)]
+    return ["packets of all settings, warm-up left out", *book(rows, name_width=34)]
 
 
 def _counter_rows(title: str, books: Iterable[dict[str, int]]) -> list[tuple[str, int, str]]:

@@ -72,7 +72,7 @@ class _Table:
 
 
 _BANDWIDTH = _Table(
-    (("Mpps", 9), ("Gbit/s", 8), ("%link", 7), ("vs 0:1 [95 %]", 22), ("user", 7), ("sys", 7))
+    (("Mpps", 9), ("Gbit/s", 9), ("%link", 7), ("vs 0:1 [95 %]", 21), ("user", 7), ("sys", 7))
 )
 _TIMESTAMPS = _Table((("requested", 17), ("stamped", 17), ("missing", 16), ("% stamped", 10)))
 _HOLD = _Table((("p50", 12), ("p99", 12), ("p99.9", 12), ("max", 15)), name_width=21)
@@ -121,13 +121,14 @@ def _bandwidth_values(setting: Setting, rate: Rate) -> list[str]:
         _figures(rate.wire_bps / 1e9),
         "-" if rate.link_share is None else f"{math.floor(rate.link_share * 1000) / 10:.1f}",
         "baseline" if setting.is_baseline else _ratio_text(rate.ratio),
-        *("-" if ns is None else f"{ns:,.0f}" for ns in (rate.user_ns, rate.system_ns)),
+        *("-" if ns is None else f"{ns:.0f}" for ns in (rate.user_ns, rate.system_ns)),
     ]
 
 
 # Four figures at least, so that a paced rate is not just 0.001.
 def _figures(value: float) -> str:
-    digits = next((d for d, least in ((3, 1), (4, 0.1), (5, 0.01)) if value >= least), 6)
+    limits = ((1, 1000), (3, 1), (4, 0.1), (5, 0.01))
+    digits = next((digits for digits, least in limits if value >= least), 6)
     return f"{value:.{digits}f}" if value else "0"
 
 
@@ -141,23 +142,25 @@ def _ratio_text(ratio: Ratio | None) -> str:
 
 def _bandwidth_notes(settings: _Settings, found: Sequence[Rate]) -> Iterator[str]:
     yield (
-        f"(Mpps: median of {_range([r.num_rounds for r in found])} rounds; Gbit/s: on the wire, "
+        f"(Mpps: median of {_rounds([r.num_rounds for r in found])}; Gbit/s: on the wire, "
         "with preamble, gap and FCS; user, sys: CPU ns per packet sent)"
     )
     ratios = [r.ratio for r in found if r.ratio and not settings[r.setting].is_baseline]
     if ratios:
-        pairs = _range([ratio.num_pairs for ratio in ratios])
-        yield f"(vs 0:1: geometric mean over {pairs} paired rounds)"
+        pairs = _rounds([ratio.num_pairs for ratio in ratios], "paired ")
+        yield f"(vs 0:1: geometric mean over {pairs})"
     if any(ratio.low is None and not ratio.num_zero for ratio in ratios):
         yield "([-]: no interval, it takes two paired rounds)"
     num_zero = sum(ratio.num_zero for ratio in ratios)
     if num_zero:
-        yield f"(0.000 [-]: nothing arrived in {num_zero} rounds, there is no interval)"
+        yield f"(0.000 [-]: nothing arrived in {_rounds([num_zero])}, there is no interval)"
 
 
-def _range(numbers: Sequence[int]) -> str:
+# "3 to 5 rounds", "1 paired round"
+def _rounds(numbers: Sequence[int], kind: str = "") -> str:
     low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
+    count = str(low) if low == high else f"{low} to {high}"
+    return f"{count} {kind}round{'' if high == 1 else 's'}"
 
 
 # Timestamps.
