@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a sink prints, to the letter."""
+"""What a sink prints, to the letter, and command lines that it refuses."""
 
 import json
 
 import pytest
+from click.testing import CliRunner
 
 from xdptstamp.cli._sink_output import open_sink_output
+from xdptstamp.cli.sink import command
 from xdptstamp.measure.sink_report import SinkReport, StreamCounts
 from xdptstamp.program import COUNTERS
+from xdptstamp.stream import DEFAULT_PORT
 from xdptstamp.text.lines import WIDTH
 
 OBTAINED = {"ifname": "eth1", "port": 9093, "mac": "02:00:00:00:00:01"} | {
@@ -118,3 +121,28 @@ def test_json_lines(capsys):
     assert lines[1]["streams"]["7"]["received"] == 1_000_000
     assert lines[2] == {"type": "error", "message": "what?"}
     assert lines[3] == {"type": "end", "ended_by": "stdin closed", **report().to_json()}
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "words"),
+    [
+        ([], {}, "Missing argument 'IFNAME': the interface (or set REMOTE_V4 or REMOTE_V6)."),
+        (
+            [],
+            {"REMOTE_V4": "192.0.2.77", "REMOTE_V6": "2001:db8::77"},
+            "no interface here has the address 192.0.2.77 or 2001:db8::77 (REMOTE_V4, REMOTE_V6); "
+            "run it on the link partner",
+        ),
+        (["eth1", "--control"], {}, "--control answers in JSON lines: add --format jsonl."),
+    ],
+)
+def test_a_command_line_that_cannot_be(args, environ, words):
+    nothing = dict.fromkeys(("REMOTE_V4", "REMOTE_V6"))
+    result = CliRunner().invoke(command, args, env={**nothing, **environ})
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+
+
+def test_the_port_is_that_of_the_sender():
+    (port,) = (option.default for option in command.params if option.name == "port")
+    assert port == DEFAULT_PORT
