@@ -39,15 +39,17 @@ def add_holds(each, **values):
 
 
 def three_settings():
-    """Baseline, 1:10 and 1:0, six rounds and a warm-up, each slower than the one before."""
+    """Baseline, 1:10 and 1:0, each slower than the one before: six rounds and three warm-ups."""
     settings = [BASELINE, ONE_TEN, ALL]
     rounds = []
     for number in range(7):
         for index, per_round in enumerate((1_000_000, 990_000, 800_000)):
             sent = per_round + (number % 3) * 1100 * (index + 1)
             requested = (0, sent // 11, sent)[index]
-            order = 3 * number + index
-            each = round_of(number, index, sent, order, requested, is_warmup=number == 0)
+            # A warm-up comes first, with the number and the place of what it warms up for.
+            first = max(number, 1)
+            order = 3 * first + index
+            each = round_of(first, index, sent, order, requested, is_warmup=number == 0)
             rounds.append(add_holds(each, reap=[10_000, 11_000, 12_000] * 400))
             if not index:
                 add_holds(each, others=range(15_000, 16_000))
@@ -106,6 +108,7 @@ def info_of(**fields):
             "seed": 42,
             "rounds": 6,
             "duration_ns": SECOND,
+            "warmup_ns": 200_000_000,
         },
         dut={
             "hostname": "board7",

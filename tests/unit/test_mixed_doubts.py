@@ -214,6 +214,13 @@ def test_every_book_that_is_broken_is_found(name):
     assert warning.value == f"round 1, setting 1: {name} = +3"
 
 
+def test_counters_on_the_way_count_both_apps():
+    info, settings, rounds = full_link()
+    rounds[3].second_app = {"sent": 3, "completed": 3, "requested": 3, "stamped": 3}
+    rounds[3].located = {"partner rx_dropped": 1}  # one of the second app's
+    assert found(info, settings, rounds) == {}
+
+
 def test_many_broken_books_are_counted():
     info, settings, rounds = full_link()
     for each in rounds:

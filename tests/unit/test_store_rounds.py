@@ -148,7 +148,7 @@ def test_holds_hold_the_buckets(tmp_path):
     holds = pd.read_csv(tmp_path / "holds.csv")
     assert holds["hold_ns"].dtype == holds["count"].dtype == "int64"
     for each in rounds:
-        own = holds[holds.order == each.order]
+        own = holds[(holds.order == each.order) & (holds.is_warmup == each.is_warmup)]
         assert set(own["round"]) == {each.round} and set(own.setting) == {each.setting}
         assert set(own.ratio) == {settings[each.setting].ratio}
         for position, histogram in [*each.hold.items(), ("period", each.reap)]:
@@ -190,7 +190,12 @@ def test_damaged_rounds_are_refused(tmp_path, key, value):
 
 @pytest.mark.parametrize(
     "row",
-    ["0,0,0,0:1,64,elsewhere,5,1", "0,0,99,0:1,64,behind,5,1", "0,0", "0,0,0,0:1,64,others,5,-1"],
+    [
+        "1,0,3,false,0:1,64,elsewhere,5,1",
+        "1,0,99,false,0:1,64,behind,5,1",
+        "1,0,3,false,0:1,64,others,5,-1",
+        "1,0",
+    ],
 )
 def test_damaged_holds_are_refused(tmp_path, row):
     run = store(tmp_path, *kit.three_settings())

@@ -54,8 +54,9 @@ mode         copy (asked auto)
 XDP mode     native
 queue        0
 CPU          1 (affinity)
-rounds       6, 1s per setting, each in random order (seed 42); 1 more
-             of warm-up
+rounds       6, 1s per setting after 200ms of warm-up, in random order
+             (seed 42)
+rate         as fast as it goes
 batch        256 packets; pending timestamps not limited
 bandwidth    arrived at the sink
 partner      198.51.100.2 netns
@@ -139,7 +140,8 @@ mode         zero-copy (asked auto)
 XDP mode     native
 queue        2, 3
 CPU          any (no affinity)
-rounds       5, 1s per setting, each in random order (seed 42)
+rounds       5, 1s per setting, in random order (seed 42)
+rate         as fast as it goes
 batch        256 packets; pending timestamps at most 2
 bandwidth    arrived at the sink
 partner      198.51.100.2 netns

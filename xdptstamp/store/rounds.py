@@ -34,6 +34,7 @@ _HOLD_COLUMNS = (
     "round",
     "setting",
     "order",
+    "is_warmup",
     "ratio",
     "size_bytes",
     "position",
@@ -152,7 +153,8 @@ def _hold_rows(
 ) -> Iterator[tuple[object, ...]]:
     for each in rounds:
         setting = settings[each.setting]
-        head = (each.round, each.setting, each.order, setting.ratio, setting.size_bytes)
+        own = (each.round, each.setting, each.order, each.is_warmup)
+        head = (*own, setting.ratio, setting.size_bytes)
         for position, histogram in _histograms(each):
             for ns, count in exact_buckets(histogram):
                 yield (*head, position, ns, count)
@@ -183,15 +185,16 @@ def exact_buckets(histogram: Histogram) -> list[tuple[int, int]]:
 
 
 def _read_holds(file: Path, rounds: Sequence[Round]) -> None:
-    by_order = {each.order: each for each in rounds}
-    seen: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    # A warm-up has the place in the order of what it warms up for.
+    by_key = {(str(each.order), _cell(each.is_warmup)): each for each in rounds}
+    seen: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     try:
         with open(file, newline="", encoding="ascii") as lines:
             for row in csv.DictReader(lines):
-                key = int(row["order"]), row["position"]
+                key = row["order"], row["is_warmup"], row["position"]
                 seen.setdefault(key, []).append((int(row["hold_ns"]), int(row["count"])))
-        for (order, position), pairs in seen.items():
-            _add_pairs(_histogram(by_order[order], position), pairs)
+        for (order, is_warmup, position), pairs in seen.items():
+            _add_pairs(_histogram(by_key[order, is_warmup], position), pairs)
     except OSError as error:
         raise file_error(file, "read the hold times", error) from error
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:

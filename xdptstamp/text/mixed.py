@@ -27,7 +27,13 @@ from xdptstamp.text.summary import (
     warning_block,
 )
 
-_OBTAINED = {"mode": "mode", "xdp_mode": "XDP mode", "hwtstamp": "hwtstamp", "sched": "scheduling"}
+_OBTAINED = {
+    "mode": "mode",
+    "xdp_mode": "XDP mode",
+    "hwtstamp": "hwtstamp",
+    "wait": "wait",
+    "sched": "scheduling",
+}
 _PARTNER_KEYS = ("host", "address", "remote_v4", "remote_v6", "mac", "remote_type", "remote_args")
 
 
@@ -65,6 +71,7 @@ def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str,
     yield "queue", _queues(info)
     yield "CPU", _cpu(info)
     yield "rounds", _rounds(info, rounds)
+    yield "rate", info.asked.get("rate") or "as fast as it goes"
     yield "batch", _batch(info)
     yield "bandwidth", source_words(sources(rounds))
     yield from note_pairs(info)
@@ -100,15 +107,15 @@ def _cpu(info: RunInfo) -> str:
 
 
 def _rounds(info: RunInfo, rounds: Sequence[Round]) -> str:
-    num_warmup = len({each.round for each in rounds if each.is_warmup})
     text = str(len({each.round for each in measured(rounds)}))
-    duration_ns = info.obtained.get("duration_ns")
-    if duration_ns is not None:
-        text += f", {duration(duration_ns)} per setting"
-    text += ", each in random order"
-    if info.obtained.get("seed") is not None:
-        text += f" (seed {info.obtained['seed']})"
-    return text + (f"; {num_warmup} more of warm-up" if num_warmup else "")
+    if info.obtained.get("duration_ns") is not None:
+        text += f", {duration(info.obtained['duration_ns'])} per setting"
+    if any(each.is_warmup for each in rounds):
+        warmup_ns = info.obtained.get("warmup_ns")
+        text += f" after {duration(warmup_ns) + ' of ' if warmup_ns else ''}warm-up"
+    text += ", in random order"
+    seed = info.obtained.get("seed")
+    return text if seed is None else f"{text} (seed {seed})"
 
 
 def _batch(info: RunInfo) -> str:
