@@ -78,7 +78,7 @@ class Asked:
 @click.option(
     "--batch",
     type=click.IntRange(1, TX_RING_SIZE),
-    default=256,
+    default=512,
     show_default=True,
     metavar="N",
     help="Packets submitted together at most.",

@@ -17,6 +17,7 @@ from xdptstamp import stream
 from xdptstamp.errors import SetupError
 
 Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
 
 
 class Pattern(Protocol):
@@ -29,6 +30,9 @@ class Pattern(Protocol):
 
     def mask(self, start: int, count: int) -> Bools:
         """Whether each of ``count`` packets from ``start`` on asks; valid until the next call."""
+
+    def stamped_at(self, start: int, count: int) -> Indices:
+        """Which of ``count`` packets from ``start`` on ask, as offsets from ``start``."""
 
     def num_stamped(self, end: int) -> int:
         """How many of the packets before ``end`` ask."""
@@ -59,11 +63,18 @@ class RatioPattern:
         self._plain = plain
         self._period = stamped + plain
         self._tile: Bools = np.arange(self._period + longest) % self._period < stamped
+        self._stamped_at = np.flatnonzero(self._tile)
 
     def mask(self, start: int, count: int) -> Bools:
         """See :meth:`Pattern.mask`."""
         phase = start % self._period
         return self._tile[phase : phase + count]
+
+    def stamped_at(self, start: int, count: int) -> Indices:
+        """See :meth:`Pattern.stamped_at`."""
+        phase = start % self._period
+        first, last = self.num_stamped(phase), self.num_stamped(phase + count)
+        return self._stamped_at[first:last] - phase
 
     def num_stamped(self, end: int) -> int:
         """See :meth:`Pattern.num_stamped`."""
@@ -101,8 +112,11 @@ class EveryPattern:
         self._stamped: list[int] = []
 
     def plan(self, start: int, now_ns: int) -> None:
-        """Packet ``start`` is the next: it asks if an interval has passed."""
-        if now_ns < self._due_ns:
+        """Packet ``start`` is the next: it asks if an interval has passed.
+
+        It may be told so again, where there was no room for it.
+        """
+        if now_ns < self._due_ns or (self._stamped and self._stamped[-1] == start):
             return
         self._stamped.append(start)
         # Late is late: a pause is not made up for by a burst of stamps.
@@ -118,10 +132,14 @@ class EveryPattern:
     def mask(self, start: int, count: int) -> Bools:
         """See :meth:`Pattern.mask`."""
         mask = np.zeros(count, np.bool_)
+        mask[self.stamped_at(start, count)] = True
+        return mask
+
+    def stamped_at(self, start: int, count: int) -> Indices:
+        """See :meth:`Pattern.stamped_at`."""
         first = bisect.bisect_left(self._stamped, start)
         last = bisect.bisect_left(self._stamped, start + count)
-        mask[[number - start for number in self._stamped[first:last]]] = True
-        return mask
+        return np.array(self._stamped[first:last], np.intp) - start
 
     def num_stamped(self, end: int) -> int:
         """See :meth:`Pattern.num_stamped`."""

@@ -114,6 +114,7 @@ class Sender:
         self._news = select.poll()
         for fd in news:
             self._news.register(fd, select.POLLIN)
+        self._share = self.batch if xsk.is_zero_copy else xsk.max_tx_skb_budget
         self._frames = TxFrames(xsk, self.batch)
         self._mask = xsk.tx.mask
         self._shift = xsk.umem.frame_size.bit_length() - 1
@@ -179,7 +180,7 @@ class Sender:
             count = self._room(now_ns - start_ns, now_ns)
             if count:
                 self._submit(count, now_ns)
-            if count or waker.is_needed:
+            elif waker.is_needed:
                 waker.wake()
             num_reaped = self._reap(now_ns)
             if not count and not num_reaped:
@@ -234,7 +235,13 @@ class Sender:
         self._next = end
         self._first_submit_ns = self._first_submit_ns or now_ns
         self._batches.append((end, time.clock_gettime_ns(time.CLOCK_TAI)))
-        ring.submit(count)
+        # What one call sends is shown to the kernel before each call: more would only make it
+        # answer EAGAIN, and an exception costs more than the call.
+        while count:
+            part = min(count, self._share)
+            ring.submit(part)
+            self._waker.wake()
+            count -= part
 
     def _reap(self, now_ns: int) -> int:
         ring, done = self._xsk.comp, self._done
@@ -247,8 +254,10 @@ class Sender:
         if len(addrs) < count:
             addrs = np.concatenate((addrs, ring.addrs[: count - len(addrs)]))
         slot = (self._base + done) & self._mask
+        expected = self._frames.addrs[slot : slot + count]
         is_in_order = not self._num_early and done + count <= self._next
-        if is_in_order and np.array_equal(addrs, self._frames.addrs[slot : slot + count]):
+        # As bytes: a sixth of what comparing arrays costs.
+        if is_in_order and addrs.tobytes() == expected.tobytes():
             self._complete(done, done + count, comp_ns)
             self._done = done + count
             self._num_stamped_done = self._pattern.num_stamped(self._done)
@@ -287,20 +296,19 @@ class Sender:
             start = part_end
 
     def _keep_part(self, slot: int, start: int, count: int, app_ns: int, comp_ns: int) -> None:
-        mask = self._pattern.mask(start, count)
-        at = np.arange(count) if self._phase.records_all else np.flatnonzero(mask)
+        at = self._pattern.stamped_at(start, count)
+        flags: npt.NDArray[np.int64] | int = IS_REQUESTED
+        if self._phase.records_all:
+            flags = np.zeros(count, np.int64)
+            flags[at] = IS_REQUESTED
+            at = np.arange(count)
         if not len(at):
             return
-        rows = self._spool.room(len(at))
-        rows[:, 0] = at
-        rows[:, 0] += start
-        rows[:, 1] = self._frames.stamps(slot, count)[at].view(np.int64)
-        rows[:, 2:5] = (app_ns, comp_ns, self._comp_ns)
-        rows[:, 5] = mask[at] if self._phase.records_all else IS_REQUESTED
         if self._has_drops:
-            rows[:, 5] |= np.where(self._is_dropped[slot + at], IS_DROPPED, 0)
+            flags = flags | np.where(self._is_dropped[slot + at], IS_DROPPED, 0)
             self._is_dropped[slot + at] = False
-        self._spool.filled(len(at))
+        values = self._frames.stamps(slot, count)[at]
+        self._spool.add(at, values, flags, (start, app_ns, comp_ns, self._comp_ns))
 
     def _complete_one_by_one(self, addrs: npt.NDArray[np.uint64], comp_ns: int) -> None:
         # Out of order (copy mode), or not ours at all. Rare, so a loop will do.

@@ -28,6 +28,7 @@ Rows = npt.NDArray[np.int64]
 
 _BUFFER_ROWS = 8192
 _CHUNK_ROWS = 65536
+_ROW_SIZE = 8 * len(FIELDS)
 _COMP = FIELDS.index("tx_comp_ns")
 
 
@@ -51,7 +52,11 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
         self._fd = self._file.fileno()
-        self._buffer: Rows = np.zeros((_BUFFER_ROWS, len(FIELDS)), np.int64)
+        self._offsets = np.zeros(_BUFFER_ROWS, np.int64)
+        self._values = np.zeros(_BUFFER_ROWS, np.uint64)
+        self._flags = np.zeros(_BUFFER_ROWS, np.int64)
+        # (rows, number that offsets count from, submitted, completed, completed before)
+        self._groups: list[tuple[int, int, int, int, int]] = []
         self._filled = 0
         self.num_rows = self.num_lost = 0
         self.error: SystemCallError | None = None
@@ -70,36 +75,59 @@ class Spool:
         """Its descriptor, for a process that is to write into it."""
         return self._fd
 
-    def room(self, count: int) -> Rows:
-        """``count`` rows to fill in, at most 8192; :meth:`filled` keeps them."""
+    def add(
+        self,
+        offsets: npt.NDArray[np.intp],
+        values: npt.NDArray[np.uint64],
+        flags: npt.NDArray[np.int64] | int,
+        group: tuple[int, int, int, int],
+    ) -> None:
+        """Keep packets that were submitted together and completed together.
+
+        :param offsets: of their numbers; ``values``: their stamp fields, ``flags`` alike. At most
+            8192.
+        :param group: number that offsets count from; tx_app_ns, tx_comp_ns, previous_comp_ns.
+        """
+        count = len(offsets)
         if self._filled + count > _BUFFER_ROWS:
             self.flush()
-        return self._buffer[self._filled : self._filled + count]
-
-    def filled(self, count: int) -> None:
-        """The rows that :meth:`room` gave are filled in."""
-        self._filled += count
+        start, end = self._filled, self._filled + count
+        self._offsets[start:end] = offsets
+        self._values[start:end] = values
+        self._flags[start:end] = flags
+        self._groups.append((count, *group))
+        self._filled = end
         self.num_rows += count
 
     def flush(self) -> None:
-        """Write what was filled in."""
-        data = self._buffer[: self._filled].data.cast("B") if self._filled else b""
+        """Write what was kept."""
+        data = self._rows().data.cast("B") if self._filled else b""
         try:
             while len(data) and self.error is None:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
             self.error = self._failure(error)
-        self.num_lost += -(-len(data) // (self._buffer.itemsize * len(FIELDS)))
+        self.num_lost += -(-len(data) // _ROW_SIZE)
         self._filled = 0
+        self._groups.clear()
+
+    def _rows(self) -> Rows:
+        groups = np.array(self._groups, np.int64)
+        rows: Rows = np.empty((self._filled, len(FIELDS)), np.int64)
+        rows[:, 2:5] = np.repeat(groups[:, 2:], groups[:, 0], axis=0)
+        rows[:, 0] = self._offsets[: self._filled] + np.repeat(groups[:, 1], groups[:, 0])
+        rows[:, 1] = self._values[: self._filled].view(np.int64)
+        rows[:, 5] = self._flags[: self._filled]
+        return rows
 
     def chunks(self) -> Iterator[Rows]:
         """All rows in order, some at a time; those completed at one moment are never parted."""
         self.flush()
         rest: Rows = np.zeros((0, len(FIELDS)), np.int64)
-        row_size, offset = self._buffer.itemsize * len(FIELDS), 0
-        while data := os.pread(self._fd, _CHUNK_ROWS * row_size, offset):
+        offset = 0
+        while data := os.pread(self._fd, _CHUNK_ROWS * _ROW_SIZE, offset):
             offset += len(data)
-            data = data[: len(data) // row_size * row_size]  # cut off where the disk was full
+            data = data[: len(data) // _ROW_SIZE * _ROW_SIZE]  # cut off where the disk was full
             rows = np.frombuffer(data, np.int64).reshape(-1, len(FIELDS))
             rows = np.concatenate((rest, rows)) if len(rest) else rows
             is_earlier = rows[:, _COMP] != rows[-1, _COMP]
@@ -114,6 +142,7 @@ class Spool:
         """Forget all rows and give the disk its room back."""
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
+        self._groups.clear()
         self._filled = self.num_rows = self.num_lost = 0
 
     def _failure(self, error: OSError) -> SystemCallError:

@@ -18,7 +18,8 @@ from xdptstamp.xsk import Xsk
 
 _ALL_ONES = 0xFFFFFFFF
 _U64 = (1 << 64) - 1
-_SENTINEL = np.uint64(txmd.SENTINEL)
+# Copied as one: twice as fast as a field after the other.
+_REQUEST = np.dtype("V16")
 
 
 class TxFrames:
@@ -42,11 +43,19 @@ class TxFrames:
         self._descs["addr"] = frames + np.uint64(umem.tx_metadata_len)
         self._options[:] = 0
         self.addrs: npt.NDArray[np.uint64] = np.tile(self._descs["addr"], 2)
-        # tx_addr() puts the metadata at the start of the frame.
-        words = umem.array.view("<u8").reshape(umem.num_frames, -1)
-        metadata_at = (umem.tx_metadata_len - txmd.METADATA_LEN) // 8
-        self._flags = words[:size, metadata_at]
-        self._stamps = words[:size, metadata_at + txmd.STAMP_OFFSET // 8]
+        # Flags and stamp field of each frame, in one piece of 16 bytes. The metadata of
+        # METADATA_LEN bytes is right ahead of the packet.
+        metadata_at = umem.tx_metadata_len - txmd.METADATA_LEN
+        self._requests = np.ndarray(
+            (size,), _REQUEST, umem.view, metadata_at, strides=(umem.frame_size,)
+        )
+        self._stamps = np.ndarray(
+            (size,),
+            "<u8",
+            umem.view,
+            metadata_at + txmd.STAMP_OFFSET,
+            strides=(umem.frame_size,),
+        )
         self._buffer = np.zeros(longest, np.uint64)
         self._has_stamps = False
 
@@ -60,8 +69,7 @@ class TxFrames:
         start = umem.tx_metadata_len
         rows[:, start : start + len(packet)] = np.frombuffer(packet, np.uint8)
         self._descs["len"] = len(packet)
-        self._flags[:] = 0
-        self._stamps[:] = _SENTINEL
+        self._requests[:] = _requests(np.zeros(self._size, np.bool_))
         self._options[:] = 0
         self._pattern = pattern
         self._has_stamps = pattern.has_stamps
@@ -77,7 +85,10 @@ class TxFrames:
         # so a batch is a slice of this plus a constant.
         period = max(sum(pattern.ratio), 1)
         numbers = np.arange(period + self._longest, dtype=np.uint64)
-        is_stamped = pattern.mask(0, len(numbers)) if pattern.ratio[0] else np.uint64(0)
+        is_stamped = np.zeros(len(numbers), np.bool_)
+        if pattern.ratio[0]:
+            is_stamped[pattern.stamped_at(0, len(numbers))] = True
+        self._request_tile, self._option_tile = _requests(is_stamped), _options(is_stamped)
         self._period = period
         self._tile = (2 * numbers + is_stamped + np.uint64(1)) * np.uint64(_ALL_ONES)
 
@@ -93,15 +104,17 @@ class TxFrames:
         self._words[slot:end] = words
         if not self._has_stamps:
             return
-        mask = self._pattern.mask(number, count)
         if not self._pattern.ratio[0]:
-            self._mark(slot, number, mask)
-        self._flags[slot:end] = mask  # TIMESTAMP is 1
-        self._stamps[slot:end] = _SENTINEL
-        np.multiply(mask, np.uint32(txmd.OPTION), out=self._options[slot:end])
+            self._write_irregular(slot, number, count)
+            return
+        self._requests[slot:end] = self._request_tile[phase : phase + count]
+        self._options[slot:end] = self._option_tile[phase : phase + count]
 
-    def _mark(self, slot: int, number: int, mask: npt.NDArray[np.bool_]) -> None:
-        # Stamped packets outside a fixed pattern are not in the tile.
+    def _write_irregular(self, slot: int, number: int, count: int) -> None:
+        # Stamped packets outside a fixed pattern are in no tile.
+        end, mask = slot + count, self._pattern.mask(number, count)
+        self._requests[slot:end] = _requests(mask)
+        self._options[slot:end] = _options(mask)
         at = np.flatnonzero(mask)
         if len(at):
             self._words[slot + at] = stream.words(number + at, np.ones(len(at), np.bool_))
@@ -109,3 +122,15 @@ class TxFrames:
     def stamps(self, slot: int, count: int) -> npt.NDArray[np.uint64]:
         """The stamp fields as they are now, of ``count`` entries from ``slot`` on, in place."""
         return self._stamps[slot : slot + count]
+
+
+def _requests(is_stamped: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
+    # Flags and stamp field: every stamp field gets the sentinel, so that no last stamp is read.
+    words = np.zeros((len(is_stamped), 2), np.uint64)
+    words[:, 0] = np.where(is_stamped, np.uint64(txmd.TIMESTAMP), np.uint64(0))
+    words[:, 1] = txmd.SENTINEL
+    return words.view(_REQUEST)[:, 0]
+
+
+def _options(is_stamped: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    return np.where(is_stamped, np.uint32(txmd.OPTION), np.uint32(0))

@@ -34,22 +34,27 @@ class TxWaker:
     def wake(self) -> None:
         """Wake the kernel until it has taken what the ring holds, or takes no more for now."""
         xsk = self._xsk
-        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
-            self.is_needed = False
-            return
-        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
+        if not xsk.is_zero_copy:
+            error = self._send_in_copy_mode()
+        elif xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
+            error = 0
+        else:
+            error = xsk.wakeup_tx()
         self.is_needed = error != 0
         if error and error != errno.EAGAIN:
             name = errno.errorcode.get(error, str(error))
             self.errors[name] = self.errors.get(name, 0) + 1
 
     def _send_in_copy_mode(self) -> int:
-        # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
-        # share is sent, or that the NIC takes no more. Returns what the last call said.
+        # The kernel sends inside the call, and always wants to be woken: EBUSY is about one
+        # packet, EAGAIN says that the call's share is sent, or that the NIC takes no more. Returns
+        # what the last call said.
         wakeups_left = None
         while True:
             self._note_taken()
             error = self._xsk.wakeup_tx()
+            if not error:
+                return 0
             if error == errno.EBUSY:
                 self._note_drop()
             elif error != errno.EAGAIN:
