@@ -73,6 +73,7 @@ class InFlight:
         self._options = self._has_option.data
         self._states = self._state.data
         self._shift = xsk.umem.frame_size.bit_length() - 1
+        self._has_metadata = xsk.umem.tx_metadata_len > 0
         self._last_comp_ns = 0
         self._taken = xsk.tx.consumer_position  # how far the kernel is in the Tx ring
         self.last_completed = -1  # greatest submit number that completed
@@ -98,8 +99,7 @@ class InFlight:
         :raises SetupError: If the UMEM has no Tx metadata to go with the option: the kernel would
             take neither these packets nor any behind them.
         """
-        if options and not self.xsk.umem.tx_metadata_len:
-            raise SetupError(self.xsk.ifname, "desc.options ask for Tx metadata; the UMEM has none")
+        self._check_options(options)
         ring = self.xsk.tx
         position, count = ring.reserve(len(packets))
         assert count == len(packets), "num_free promised more than the Tx ring holds"
@@ -113,18 +113,41 @@ class InFlight:
         ring.submit(count)
         self.kick()
         # Written down only now: nobody but this thread reads it, and the packets need not wait.
-        number, shift, has_option = self.counts.submitted, self._shift, options != 0
         for addr, length in packets:
-            frame = addr >> shift
-            self._app[frame] = now_ns
-            self._addr[frame] = addr
-            self._len[frame] = length
-            self._number[frame] = number
-            self._options[frame] = has_option
-            self._states[frame] = _PENDING
-            number += 1
-        self.counts.submitted = number
-        self.num_pending += count
+            self._note_sent(addr, length, options, now_ns)
+
+    def send_one(self, addr: int, length: int, options: int) -> None:
+        """Do the same for one packet, which goes out sooner than alone in a list.
+
+        :raises SetupError: As :meth:`send`.
+        """
+        self._check_options(options)
+        ring = self.xsk.tx
+        position, count = ring.reserve(1)
+        assert count, "num_free promised more than the Tx ring holds"
+        index = (position & ring.mask) * 2
+        words = ring.words
+        words[index] = addr
+        words[index + 1] = length | options << 32
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        ring.submit(1)
+        self.kick()
+        self._note_sent(addr, length, options, now_ns)
+
+    def _check_options(self, options: int) -> None:
+        if options and not self._has_metadata:
+            raise SetupError(self.xsk.ifname, "desc.options ask for Tx metadata; the UMEM has none")
+
+    def _note_sent(self, addr: int, length: int, options: int, now_ns: int) -> None:
+        frame = addr >> self._shift
+        self._app[frame] = now_ns
+        self._addr[frame] = addr
+        self._len[frame] = length
+        self._number[frame] = self.counts.submitted
+        self._options[frame] = options != 0
+        self._states[frame] = _PENDING
+        self.counts.submitted += 1
+        self.num_pending += 1
 
     def kick(self) -> None:
         """Wake the kernel until it has taken what the Tx ring holds, or takes no more for now."""
@@ -140,24 +163,24 @@ class InFlight:
     def _send_in_copy_mode(self) -> int:
         # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
         # share is sent, or that the NIC takes no more. Returns what the last call said.
-        wakeups_left = None
+        xsk, wakeups_left = self.xsk, None
         while True:
-            self._note_taken()
-            error = self.xsk.wakeup_tx()
+            shown = xsk.tx.consumer_position
+            error = xsk.wakeup_tx()
+            self._note_taken(shown)  # as it stood before the call, which does not wait for this
             if error == errno.EBUSY:
                 self._note_drop()
             elif error != errno.EAGAIN:
                 return error
             elif wakeups_left is None:
-                shares = self.xsk.tx.num_waiting() // self.xsk.max_tx_skb_budget
+                shares = xsk.tx.num_waiting() // xsk.max_tx_skb_budget
                 wakeups_left = shares + _SPARE_WAKEUPS
             elif wakeups_left == 0:
                 return error
             else:
                 wakeups_left -= 1
 
-    def _note_taken(self) -> None:
-        shown = self.xsk.tx.consumer_position
+    def _note_taken(self, shown: int) -> None:
         if (shown - self._taken) & _U32 <= self.xsk.tx.size:
             self._taken = shown
 
@@ -167,7 +190,7 @@ class InFlight:
         # transmission") (in v6.17) the ring shows it only later; there it is the next one, unless
         # the same call had sent others before.
         ring, before = self.xsk.tx, self._taken
-        self._note_taken()
+        self._note_taken(ring.consumer_position)
         if self._taken == before:
             self._taken = (before + 1) & _U32
         index = ((self._taken - 1) & ring.mask) * 2
@@ -182,6 +205,8 @@ class InFlight:
     def reap(self) -> int:
         """Note the completions that have come; returns how many."""
         ring = self.xsk.comp
+        if ring.is_empty():
+            return 0
         start, count = ring.peek(_REAP_BATCH)
         if not count:
             return 0

@@ -15,8 +15,9 @@ from xdptstamp.errors import SetupError, XdptstampError
 from xdptstamp.measure import mixed_samples
 from xdptstamp.measure.mixed_books import Books
 from xdptstamp.measure.mixed_plan import MixedConfig, first_packet, pattern_of, payload_offset
+from xdptstamp.measure.phase import Phase, Sent
 from xdptstamp.measure.second_app import SecondApp
-from xdptstamp.measure.sender import INTERFACE_GONE, Phase, Sender, Sent
+from xdptstamp.measure.sender import INTERFACE_GONE, Sender
 from xdptstamp.measure.sink_client import SinkClient
 from xdptstamp.measure.spool import Spool
 from xdptstamp.measure.stop import Stop

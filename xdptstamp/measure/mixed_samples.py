@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdptstamp import stamp
-from xdptstamp.measure.sender import Sent
+from xdptstamp.measure.phase import Sent
 from xdptstamp.measure.spool import IS_DROPPED, IS_REQUESTED, Rows, Spool
 from xdptstamp.rounds import FCS_BYTES, Round
 from xdptstamp.sample import NULL, Batch, Cause, empty_batch

@@ -148,22 +148,27 @@ class PingPong:
     def _poll(self) -> str:
         descriptors = [xsk.fd for xsk in self._dut.xsks]
         descriptors += [self._stop.fileno(), self._dut.watch.fileno()]
+        news = select.poll()
+        for descriptor in descriptors:
+            news.register(descriptor, select.POLLIN)
         while True:
-            if not self._serve():
-                timeout_s = self._sleep_s()
-                if timeout_s:
-                    select.select(descriptors, (), (), timeout_s)
+            # A packet that ends the sleep is served first.
+            work = self._serve()
             reason = self._look_around()
             if reason:
                 return reason
+            if work:
+                continue
+            if any(responder.flight.num_pending for responder in self._responders):
+                select.select(descriptors, (), (), _REAP_PERIOD_S)  # poll() knows milliseconds
+            else:
+                news.poll(self._sleep_ms())
 
-    def _sleep_s(self) -> float:
-        if any(responder.flight.num_pending for responder in self._responders):
-            return _REAP_PERIOD_S
+    def _sleep_ms(self) -> float:
         until_ns = self._next_tick_ns
         if self._end_ns:
             until_ns = min(until_ns, self._end_ns)
-        return max(0, until_ns - time.monotonic_ns()) / 1e9
+        return max(0, until_ns - time.monotonic_ns()) / 1e6
 
     def _serve(self) -> int:
         # One round over all queues; returns how much there was to do.

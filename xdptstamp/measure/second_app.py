@@ -26,7 +26,8 @@ from xdptstamp.errors import SetupError, XdptstampError
 from xdptstamp.histogram import Histogram
 from xdptstamp.measure import mixed_samples
 from xdptstamp.measure.pattern import RatioPattern
-from xdptstamp.measure.sender import Phase, Sender, Sent
+from xdptstamp.measure.phase import Phase, Sent
+from xdptstamp.measure.sender import Sender
 from xdptstamp.measure.spool import Spool
 from xdptstamp.nic import Nic
 from xdptstamp.sample import NULL, Batch
