@@ -13,7 +13,13 @@ from xdptstamp.bandwidth import totals
 from xdptstamp.checks import mixed_warnings
 from xdptstamp.cli._mixed_output import MixedOutput
 from xdptstamp.cli.mixed import Asked
-from xdptstamp.cli.session import ResultOptions, Session, catch_signals, new_info
+from xdptstamp.cli.session import (
+    ResultOptions,
+    Session,
+    catch_signals,
+    clock_step_warnings,
+    new_info,
+)
 from xdptstamp.dut import Dut, DutConfig, acquire
 from xdptstamp.errors import SetupError, XdptstampError
 from xdptstamp.kernellog import KernelLog
@@ -27,7 +33,7 @@ from xdptstamp.measure.stop import Stop
 from xdptstamp.nexthop import NextHop, from_mac, resolve
 from xdptstamp.reconcile import reconcile
 from xdptstamp.remote import partner_from_env
-from xdptstamp.runinfo import RunInfo, Warning
+from xdptstamp.runinfo import RunInfo
 from xdptstamp.store.rounds import rounds_json, write_rounds
 
 # Beside others: two of igc's four stamp registers are left to them.
@@ -202,17 +208,7 @@ def _conclude(info: RunInfo, config: MixedConfig, result: MixedResult) -> None:
     }
     info.ended_by = result.ended_by
     info.state = "complete" if result.is_complete else "interrupted"
-    if result.clock_step_ns:
-        info.warnings.append(
-            Warning(
-                key="clock-step",
-                message="CLOCK_TAI was set during the run; intervals across that are wrong",
-                value=f"{result.clock_step_ns} ns",
-                limit="0",
-                advice="let the clock be set before measuring (NTP, the TAI offset)",
-                is_untrusted=True,
-            )
-        )
+    info.warnings += clock_step_warnings(result.clock_step_ns)
 
 
 def _judge(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xdptstamp.cli.params import DURATION, RATE, RATIOS, SCHED, SIZES, Rate, Scheduling
+from xdptstamp.cli import dut_options
+from xdptstamp.cli.params import DURATION, RATE, RATIOS, SIZES, Rate, Scheduling
 from xdptstamp.cli.session import ResultOptions, result_options
 from xdptstamp.stream import DEFAULT_PORT
 
@@ -136,20 +137,8 @@ class Asked:
     metavar="N",
     help="Queue of the second app; default: the next one.",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "zero-copy", "copy"]),
-    default="auto",
-    show_default=True,
-    help="auto: zero-copy wherever the interface advertises it, copy elsewhere.",
-)
-@click.option(
-    "--xdp-mode",
-    type=click.Choice(["auto", "native", "skb"]),
-    default="auto",
-    show_default=True,
-    help="Where the XDP program runs: in the driver, or in the stack.",
-)
+@dut_options.mode
+@dut_options.xdp_mode
 @click.option(
     "--wait",
     type=click.Choice(["poll", "spin"]),
@@ -157,15 +146,9 @@ class Asked:
     show_default=True,
     help="Sleep while there is nothing to do, or never sleep.",
 )
-@click.option("--cpu", type=click.IntRange(0), metavar="N", help="Run on this CPU only.")
-@click.option("--sched", type=SCHED, help="Real-time priority, memory locked, no GC: fifo:50.")
-@click.option(
-    "--hwtstamp",
-    type=click.Choice(["auto", "on", "keep"]),
-    default="auto",
-    show_default=True,
-    help="The NIC's setting: turn on only what is off, set it, or leave it.",
-)
+@dut_options.cpu
+@dut_options.sched
+@dut_options.hwtstamp
 @click.option(
     "--record-all", "records_all", is_flag=True, help="Keep a sample of each plain packet, too."
 )

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xdptstamp.cli.params import DURATION, SCHED, Scheduling
+from xdptstamp.cli import dut_options
+from xdptstamp.cli.params import DURATION, Scheduling
 from xdptstamp.cli.session import (
     ResultOptions,
     Session,
     Signals,
     catch_signals,
+    clock_step_warnings,
     new_info,
     result_options,
 )
@@ -38,20 +40,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Queue to answer on; repeatable. Default: all.",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "zero-copy", "copy"]),
-    default="auto",
-    show_default=True,
-    help="auto: zero-copy wherever the interface advertises it, copy elsewhere.",
-)
-@click.option(
-    "--xdp-mode",
-    type=click.Choice(["auto", "native", "skb"]),
-    default="auto",
-    show_default=True,
-    help="Where the XDP program runs: in the driver, or in the stack.",
-)
+@dut_options.mode
+@dut_options.xdp_mode
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -70,8 +60,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Sleep until a packet comes, or never sleep.",
 )
-@click.option("--cpu", type=click.IntRange(0), metavar="N", help="Run on this CPU only.")
-@click.option("--sched", type=SCHED, help="Real-time priority, memory locked, no GC: fifo:50.")
+@dut_options.cpu
+@dut_options.sched
 @click.option("--no-reply", "has_replies", flag_value=False, default=True, help="Only receive.")
 @click.option(
     "--no-timestamps",
@@ -80,13 +70,7 @@ if TYPE_CHECKING:
     default=True,
     help="Reply without asking for timestamps.",
 )
-@click.option(
-    "--hwtstamp",
-    type=click.Choice(["auto", "on", "keep"]),
-    default="auto",
-    show_default=True,
-    help="The NIC's setting: turn on only what is off, set it, or leave it.",
-)
+@dut_options.hwtstamp
 @click.option(
     "--dispatcher",
     "is_dispatched",
@@ -216,20 +200,8 @@ def _asked(
 def _conclude(
     info: RunInfo, config: PingPongConfig, result: PingPongResult, signals: Signals
 ) -> None:
-    from xdptstamp.runinfo import Warning
-
     info.counts |= result.counts
-    if result.clock_step_ns:
-        info.warnings.append(
-            Warning(
-                key="clock-step",
-                message="CLOCK_TAI was set during the run; intervals across that are wrong",
-                value=f"{result.clock_step_ns} ns",
-                limit="0",
-                advice="let the clock be set before measuring (NTP, the TAI offset)",
-                is_untrusted=True,
-            )
-        )
+    info.warnings += clock_step_warnings(result.clock_step_ns)
     info.ended_by = result.ended_by
     is_ended_by_signal = not _is_bounded(config) and result.ended_by in signals.names
     is_complete = result.is_complete or is_ended_by_signal

@@ -18,7 +18,7 @@ import click
 if TYPE_CHECKING:
     from xdptstamp.checks import FailIf
     from xdptstamp.measure.stop import Stop
-    from xdptstamp.runinfo import RunInfo
+    from xdptstamp.runinfo import RunInfo, Warning
     from xdptstamp.stats import Summary
     from xdptstamp.store.recorder import Recorder
 
@@ -270,6 +270,24 @@ def new_info(kind: str, label: str | None, asked: dict[str, Any]) -> RunInfo:
         label=label,
         asked=asked,
     )
+
+
+def clock_step_warnings(clock_step_ns: int) -> list[Warning]:
+    """The doubt that a step of CLOCK_TAI brings; none if it was 0."""
+    from xdptstamp.runinfo import Warning
+
+    if not clock_step_ns:
+        return []
+    return [
+        Warning(
+            key="clock-step",
+            message="CLOCK_TAI was set during the run; intervals across that are wrong",
+            value=f"{clock_step_ns} ns",
+            limit="0",
+            advice="let the clock be set before measuring (NTP, the TAI offset)",
+            is_untrusted=True,
+        )
+    ]
 
 
 def now_utc() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xdptstamp.cli import dut_options
 from xdptstamp.cli.params import DURATION
 from xdptstamp.cli.session import EXIT_DOUBT, catch_signals
 from xdptstamp.errors import SetupError, XdptstampError
@@ -40,22 +41,10 @@ _OWN_ADDRESSES = ("REMOTE_V4", "REMOTE_V6")
     show_default=True,
     help="UDP port to receive.",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "zero-copy", "copy"]),
-    default="auto",
-    show_default=True,
-    help="auto: zero-copy wherever the interface advertises it, copy elsewhere.",
-)
-@click.option(
-    "--xdp-mode",
-    type=click.Choice(["auto", "native", "skb"]),
-    default="auto",
-    show_default=True,
-    help="Where the XDP program runs: in the driver, or in the stack.",
-)
+@dut_options.mode
+@dut_options.xdp_mode
 @click.option("--duration", "duration_ns", type=DURATION, help="End after this time.")
-@click.option("--cpu", type=click.IntRange(0), metavar="N", help="Run on this CPU only.")
+@dut_options.cpu
 @click.option(
     "--force",
     "is_forced",
