@@ -126,8 +126,10 @@ class Spool:
         rest: Rows = np.zeros((0, len(FIELDS)), np.int64)
         offset = 0
         while data := os.pread(self._fd, _CHUNK_ROWS * _ROW_SIZE, offset):
-            offset += len(data)
-            data = data[: len(data) // _ROW_SIZE * _ROW_SIZE]  # cut off where the disk was full
+            size = len(data) // _ROW_SIZE * _ROW_SIZE  # cut off where the disk was full
+            if not size:
+                break
+            data, offset = data[:size], offset + size
             rows = np.frombuffer(data, np.int64).reshape(-1, len(FIELDS))
             rows = np.concatenate((rest, rows)) if len(rest) else rows
             is_earlier = rows[:, _COMP] != rows[-1, _COMP]

@@ -43,19 +43,11 @@ class TxFrames:
         self._descs["addr"] = frames + np.uint64(umem.tx_metadata_len)
         self._options[:] = 0
         self.addrs: npt.NDArray[np.uint64] = np.tile(self._descs["addr"], 2)
-        # Flags and stamp field of each frame, in one piece of 16 bytes. The metadata of
-        # METADATA_LEN bytes is right ahead of the packet.
-        metadata_at = umem.tx_metadata_len - txmd.METADATA_LEN
-        self._requests = np.ndarray(
-            (size,), _REQUEST, umem.view, metadata_at, strides=(umem.frame_size,)
-        )
-        self._stamps = np.ndarray(
-            (size,),
-            "<u8",
-            umem.view,
-            metadata_at + txmd.STAMP_OFFSET,
-            strides=(umem.frame_size,),
-        )
+        # Flags and stamp field of each frame, in one piece of 16 bytes. The metadata starts
+        # tx_metadata_len ahead of the packet, whatever that is: where the frame does.
+        strides = (umem.frame_size,)
+        self._requests = np.ndarray((size,), _REQUEST, umem.view, strides=strides)
+        self._stamps = np.ndarray((size,), "<u8", umem.view, txmd.STAMP_OFFSET, strides)
         self._buffer = np.zeros(longest, np.uint64)
         self._has_stamps = False
 
