@@ -35,6 +35,9 @@ class Oracle:
     def mask(self, start, count):
         return [self.asks(start + at) for at in range(count)]
 
+    def stamped_at(self, start, count):
+        return [at for at in range(count) if self.asks(start + at)]
+
     def num_stamped(self, start, end):
         return sum(self.asks(number) for number in range(start, end))
 
@@ -62,6 +65,7 @@ def test_a_ratio_is_exact_wherever_a_batch_begins(ratio, start, count):
     pattern, oracle = RatioPattern(*ratio, LONGEST), oracle_of(ratio)
     assert (pattern.ratio, pattern.has_stamps) == (ratio, ratio[0] > 0)
     assert pattern.mask(start, count).tolist() == oracle.mask(start, count)
+    assert pattern.stamped_at(start, count).tolist() == oracle.stamped_at(start, count)
     end = start + count
     gained = pattern.num_stamped(end) - pattern.num_stamped(start)
     assert gained == oracle.num_stamped(start, end)
@@ -149,6 +153,7 @@ def test_one_packet_in_each_interval_asks(steps, forgets):
         now_ns += step_ns
         planned.plan(number, now_ns)
         assert pattern.mask(number, count).tolist() == oracle.mask(number, count)
+        assert pattern.stamped_at(number, count).tolist() == oracle.stamped_at(number, count)
         number += count
         if not count:
             continue
