@@ -261,11 +261,34 @@ def _check_link(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator
     )
 
 
+def _check_resets(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
+    count = info.counts.get("link_resets", 0)
+    if count:
+        yield Warning(
+            "link-lost",
+            "the adapter was reset, or lost its link: what was sent meanwhile is no bandwidth",
+            str(count),
+            "0",
+            "look at the cable, the partner and the kernel log, and measure again",
+            is_untrusted=True,
+        )
+
+
 def _check_stamps(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
     own = measured(rounds)
-    label = Cause.TIMED_OUT.label
     books = [each.causes for each in own] + [(e.second_app or {}).get("causes") or {} for e in own]
-    timed_out = sum_counts(books).get(label, 0)
+    causes = sum_counts(books)
+    invalid = causes.get(Cause.INVALID.label, 0)
+    if invalid:
+        yield Warning(
+            "stamps-invalid",
+            "stamps that cannot be true, or of packets the kernel dropped",
+            str(invalid),
+            "0",
+            "look whether the link partner was up and the MTU kept",
+            is_untrusted=True,
+        )
+    timed_out = causes.get(Cause.TIMED_OUT.label, 0)
     if timed_out:
         yield Warning(
             "stamps-timed-out",
@@ -287,5 +310,6 @@ _CHECKS: tuple[Callable[[RunInfo, _Settings, _Rounds], Iterator[Warning]], ...] 
     _check_pause,
     _check_generator,
     _check_link,
+    _check_resets,
     _check_stamps,
 )

@@ -21,7 +21,7 @@ from xdptstamp.cli.session import (
     new_info,
 )
 from xdptstamp.dut import Dut, DutConfig, acquire
-from xdptstamp.errors import SetupError, XdptstampError
+from xdptstamp.errors import RunFileError, SetupError, XdptstampError
 from xdptstamp.kernellog import KernelLog
 from xdptstamp.measure.environment import Environment
 from xdptstamp.measure.mixed import Mixed, MixedResult, Surroundings
@@ -33,7 +33,7 @@ from xdptstamp.measure.stop import Stop
 from xdptstamp.nexthop import NextHop, from_mac, resolve
 from xdptstamp.reconcile import reconcile
 from xdptstamp.remote import partner_from_env
-from xdptstamp.runinfo import RunInfo
+from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.store.rounds import rounds_json, write_rounds
 
 # Beside others: two of igc's four stamp registers are left to them.
@@ -89,7 +89,7 @@ def run_mixed(
             failure = error  # something was not restored; what was measured is shown all the same
         info.obtained["notes"] = list(dict.fromkeys([*info.obtained["notes"], *dut.notes]))
         _conclude(info, config, result)
-        write_rounds(session.run_path, config.settings, result.rounds)
+        failure = _keep_rounds(session, config, result) or failure
         summary = session.finish(lambda _: _judge(info, config, result, environment))
         output.end(summary, session.run_path)
     failure = failure or result.failure
@@ -209,6 +209,28 @@ def _conclude(info: RunInfo, config: MixedConfig, result: MixedResult) -> None:
     info.ended_by = result.ended_by
     info.state = "complete" if result.is_complete else "interrupted"
     info.warnings += clock_step_warnings(result.clock_step_ns)
+    if result.failure is not None:
+        info.warnings.append(
+            Warning(
+                key="run-failed",
+                message="something went wrong for good: the last round shows that, and no cost",
+                value=str(result.failure),
+                limit="none",
+                advice="mend it, and measure again",
+                is_untrusted=True,
+            )
+        )
+
+
+def _keep_rounds(
+    session: Session, config: MixedConfig, result: MixedResult
+) -> XdptstampError | None:
+    # run.json has all but the histograms, and room of its own where the disk is full.
+    try:
+        write_rounds(session.run_path, config.settings, result.rounds)
+    except RunFileError as error:
+        return error
+    return None
 
 
 def _judge(

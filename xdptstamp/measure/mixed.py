@@ -99,8 +99,11 @@ class Mixed:
                 result.ended_by = self._run_rounds() or "duration"
         except XdptstampError as error:
             result.failure, result.ended_by = error, str(error)
-        if self._vigil.failure and result.failure is None:
+        if self._vigil.failure:
+            # A sink that ends with its end of the link is but what that entailed.
             result.failure = SetupError(*self._vigil.failure.split(" ", 1))
+        if result.failure is not None:
+            result.ended_by = str(result.failure)
         result.is_complete = result.ended_by == "duration" and result.failure is None
         result.num_resets = len(self._vigil.resets)
         result.clock_step_ns = self._vigil.clock_step_ns

@@ -306,7 +306,8 @@ class Sender:
         # Waits for all completions; returns whether the interface lived until the end of it.
         now_ns = look_ns = time.monotonic_ns()
         self._last_comp_monotonic_ns = max(self._last_comp_monotonic_ns, 0) or now_ns
-        deadline_ns = now_ns + STALL_LIMIT_NS
+        # From the last sign of life: what a stall was waited for is not waited for again.
+        deadline_ns = self._last_comp_monotonic_ns + STALL_LIMIT_NS
         while self._next > self._done:
             if self._waker.is_needed or self._xsk.is_zero_copy:
                 # A driver may want to be woken to complete.
