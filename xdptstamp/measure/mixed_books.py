@@ -91,6 +91,12 @@ class Books:
             result.nic_sent = closed.tx_packets - opened.tx_packets
         result.pause_frames = _gained(opened.pause, closed.pause, tuple(closed.pause), "DUT ")
         result.located = _gained(opened.dut, closed.dut, _DUT_COUNTERS, "DUT ")
+        if not closed.dut and result.dropped_by_kernel:
+            result.located["dropped by kernel"] = result.dropped_by_kernel
+        # Where completions never came; older kernels show late what they have taken.
+        not_taken = min(self._dut.xsks[0].tx.num_waiting(), result.lost)
+        if not_taken:
+            result.located["left in Tx ring"] = not_taken
 
     def _note_sink(
         self, opened: Moment, closed: Moment, result: Round, sent: Mapping[int, int]
