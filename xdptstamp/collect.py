@@ -45,7 +45,7 @@ _SERIAL_FILES = {
 }
 _VIRTUAL_VENDORS = ("qemu", "vmware", "xen", "innotek", "virtualbox", "amazon ec2", "google")
 
-_DISTRIBUTIONS = ("xdptstamp", "numpy", "pandas", "pyarrow", "pyroute2", "click", "rich")
+_DISTRIBUTIONS = ("xdptstamp", "numpy", "pandas", "pyarrow", "pyroute2", "scipy", "click", "rich")
 
 # Names that count pause frames of a driver we do not know; next to them some count microseconds or
 # changes of state.

@@ -73,7 +73,8 @@ class Round:
     """One setting, measured once.
 
     Books: sent = completed + lost; requested = stamped + the sum of ``causes``; with a sink,
-    sent = received + missing, and missing = the sum of ``located`` + ``unaccounted``.
+    sent = received + missing, and missing = the sum of ``located`` + ``unaccounted``. Beside a
+    second app, what that one misses is in the last two as well.
 
     :param round: which repetition, from 0; ``setting``: index in the run's list of settings;
         ``order``: its place in the order of measuring.

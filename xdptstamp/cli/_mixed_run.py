@@ -206,7 +206,7 @@ def _conclude(info: RunInfo, config: MixedConfig, result: MixedResult) -> None:
         "link_resets": result.num_resets,
         "completed_unexpected": result.completed_unexpected,
     }
-    info.ended_by = result.ended_by
+    info.ended_by = None if result.is_complete else result.ended_by
     info.state = "complete" if result.is_complete else "interrupted"
     info.warnings += clock_step_warnings(result.clock_step_ns)
     if result.failure is not None:
