@@ -100,6 +100,10 @@ class Ring:
         """Whether the kernel asks for a system call to go on (XDP_USE_NEED_WAKEUP)."""
         return bool(self._flags[0] & XDP_RING_NEED_WAKEUP)
 
+    def is_empty(self) -> bool:
+        """Whether everything produced is consumed, also by us: a look that costs little."""
+        return bool(self._producer_word[0] == self._consumer_word[0])
+
     def num_waiting(self) -> int:
         """Entries produced and not yet consumed."""
         waiting: int = (self._producer_word[0] - self._consumer_word[0]) & _U32

@@ -35,6 +35,8 @@ _BIND_RETRY_S = 2.0
 _BIND_RETRY_STEP_S = 0.01
 _COMPLETION_STEP_S = 50e-6
 
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # a plain number: looked up for each packet
+
 
 @dataclass(frozen=True, slots=True)
 class XskConfig:
@@ -183,7 +185,7 @@ class Xsk:
             or no completion entry, call again later. ENXIO: not bound any more.
         """
         try:
-            self._send(b"", socket.MSG_DONTWAIT)
+            self._send(b"", _DONTWAIT)
         except OSError as error:
             return error.errno or errno.EIO
         return 0

@@ -11,7 +11,16 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = Path(__file__).resolve().parent / "c"
-_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(_ROOT / "bpf"))
+_FLAGS = (
+    "-std=gnu11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-I",
+    str(_ROOT / "bpf"),
+)
 
 
 def build(name: str) -> Path:
