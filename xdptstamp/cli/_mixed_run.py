@@ -55,8 +55,7 @@ def run_mixed(
         log = stack.enter_context(KernelLog())
         session = Session(info, results, (), shows_samples=False)
         host = _host(asked)
-        with _scheduling(asked):
-            pass  # refused here, before anything is touched
+        _check_scheduling(asked)
         # Before the DUT: attaching its program resets some links, and the DUT waits for carrier.
         sink = _start_sink(asked, config, stack)
         result = failure = None
@@ -65,6 +64,7 @@ def run_mixed(
                 config = _polite(config, asked, dut)
                 environment = Environment(dut, log, info)
                 route = _route(host, asked, config, dut)
+                _check_second_queue(dut, asked)
                 stack.enter_context(session)
                 output = MixedOutput(results, info, config.settings)
                 with _scheduling(asked) as scheduling, _second_app(dut, asked, session) as app:
@@ -78,7 +78,7 @@ def run_mixed(
                         second_app=app,
                         folder=session.run_path,
                         put=session.recorder.put_all,
-                        on_tick=lambda: session.tick({}),
+                        on_tick=lambda: output.reason_to_end or session.tick({}),
                         on_round=output.round,
                     )
                     result = Mixed(dut, config, around, stop).run()
@@ -92,7 +92,7 @@ def run_mixed(
         failure = _keep_rounds(session, config, result) or failure
         summary = session.finish(lambda _: _judge(info, config, result, environment))
         output.end(summary, session.run_path)
-    failure = failure or result.failure
+    failure = failure or result.failure or output.failure
     if failure is not None:
         raise failure
     return session.exit_code(signals, is_bounded=True)
@@ -112,6 +112,11 @@ def _asked_json(
 
 def _scheduling(asked: Asked) -> contextlib.AbstractContextManager[dict[str, Any]]:
     return real_time(asked.cpu, asked.sched.priority if asked.sched else None)
+
+
+def _check_scheduling(asked: Asked) -> None:
+    with _scheduling(asked):
+        pass  # refused here, before anything is touched
 
 
 def _host(asked: Asked) -> str:
@@ -156,18 +161,21 @@ def _polite(config: MixedConfig, asked: Asked, dut: Dut) -> MixedConfig:
     return dataclasses.replace(config, max_pending=_POLITE_PENDING)
 
 
-@contextlib.contextmanager
-def _second_app(dut: Dut, asked: Asked, session: Session) -> Iterator[SecondApp | None]:
-    if asked.second_queue is None:
-        yield None
-        return
+def _check_second_queue(dut: Dut, asked: Asked) -> None:
     usable = dut.nic.num_queues().usable
-    if asked.second_queue >= usable:
+    if asked.second_queue is not None and asked.second_queue >= usable:
         problem = (
             f"has no queue {asked.second_queue} for the second app ({usable} in all, ethtool -l); "
             "use --second-queue, or --same-queue"
         )
         raise SetupError(dut.nic.ifname, problem)
+
+
+@contextlib.contextmanager
+def _second_app(dut: Dut, asked: Asked, session: Session) -> Iterator[SecondApp | None]:
+    if asked.second_queue is None:
+        yield None
+        return
     mode = dut.xsks[0].config.mode
     with SecondApp(dut.config, asked.second_queue, mode, session.run_path) as app:
         yield app

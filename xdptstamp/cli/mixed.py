@@ -8,6 +8,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from xdptstamp.cli import dut_options
 from xdptstamp.cli.params import DURATION, RATE, RATIOS, SIZES, Rate, Scheduling
@@ -186,17 +187,39 @@ def command(**options: Any) -> None:
 
 
 def _take_asked(options: dict[str, Any]) -> Asked:
+    _refuse_contradictions(options)
     second_queue = options.pop("second_queue")
     has_two_queues = options["has_two_apps"] and not options["same_queue"]
     if second_queue is None:
         second_queue = options["queue"] + 1
     if has_two_queues and second_queue == options["queue"]:
         raise click.UsageError("--second-queue is --queue; for one queue there is --same-queue.")
-    if options["same_queue"] and not options["has_two_apps"]:
-        raise click.UsageError("--same-queue goes with --two-apps.")
     names = [item.name for item in dataclasses.fields(Asked) if item.name != "second_queue"]
     taken = {name: options.pop(name) for name in names}
     return Asked(**taken, second_queue=second_queue if has_two_queues else None)
+
+
+# What says how the two apps send, and nothing without them.
+_OF_TWO_APPS = {
+    "every_ns": "--interval",
+    "same_queue": "--same-queue",
+    "second_queue": "--second-queue",
+}
+
+
+def _refuse_contradictions(options: dict[str, Any]) -> None:
+    given = [name for name in ("ratios", *_OF_TWO_APPS) if _is_given(name)]
+    if options["has_two_apps"] and "ratios" in given:
+        raise click.UsageError("--two-apps has no --ratio: its second app is off, then on.")
+    if options["same_queue"] and "second_queue" in given:
+        raise click.UsageError("--same-queue has no --second-queue.")
+    if not options["has_two_apps"] and given and given[-1] in _OF_TWO_APPS:
+        raise click.UsageError(f"{_OF_TWO_APPS[given[-1]]} goes with --two-apps.")
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not ParameterSource.DEFAULT
 
 
 def _take_config(options: dict[str, Any], asked: Asked) -> MixedConfig:
