@@ -8,7 +8,6 @@ third of NumPy's cost, and the loop does so for each packet.
 
 from __future__ import annotations
 
-import errno
 import time
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from xdptstamp import txmd
 from xdptstamp.errors import SetupError
+from xdptstamp.measure.txwake import TxWaker
 from xdptstamp.stamp import Completed
 from xdptstamp.xsk import Xsk
 
@@ -24,9 +24,6 @@ Frames = npt.NDArray[np.intp]
 
 _IDLE, _PENDING, _LOST = 0, 1, 2
 _REAP_BATCH = 256
-# Calls beyond what the budget makes necessary, before the rest is left to the next round.
-_SPARE_WAKEUPS = 4
-_U32 = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
@@ -54,7 +51,6 @@ class InFlight:
         self.capacity = max(1, min(capacity, xsk.tx.size, xsk.comp.size))
         self.counts = TxCounts()
         self.num_pending = 0
-        self.needs_kick = False
         self.tx_app_ns = np.zeros(num_frames, dtype=np.int64)
         self.tx_comp_ns = np.zeros(num_frames, dtype=np.int64)
         self.tx_addr = np.zeros(num_frames, dtype=np.int64)
@@ -75,7 +71,10 @@ class InFlight:
         self._shift = xsk.umem.frame_size.bit_length() - 1
         self._has_metadata = xsk.umem.tx_metadata_len > 0
         self._last_comp_ns = 0
-        self._taken = xsk.tx.consumer_position  # how far the kernel is in the Tx ring
+        self._waker = TxWaker(xsk, self._note_drop)
+        self.counts.wakeup_errors = self._waker.errors
+        #: Wakes the kernel until it has taken what the Tx ring holds, or takes no more for now.
+        self.kick = self._waker.wake
         self.last_completed = -1  # greatest submit number that completed
 
     @property
@@ -149,58 +148,15 @@ class InFlight:
         self.counts.submitted += 1
         self.num_pending += 1
 
-    def kick(self) -> None:
-        """Wake the kernel until it has taken what the Tx ring holds, or takes no more for now."""
-        xsk = self.xsk
-        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
-            self.needs_kick = False
-            return
-        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
-        self.needs_kick = error != 0
-        if error and error != errno.EAGAIN:
-            self._count_error(error)
+    @property
+    def needs_kick(self) -> bool:
+        """Whether the last :attr:`kick` left packets in the Tx ring."""
+        return self._waker.is_needed
 
-    def _send_in_copy_mode(self) -> int:
-        # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
-        # share is sent, or that the NIC takes no more. Returns what the last call said.
-        xsk, wakeups_left = self.xsk, None
-        while True:
-            shown = xsk.tx.consumer_position
-            error = xsk.wakeup_tx()
-            self._note_taken(shown)  # as it stood before the call, which does not wait for this
-            if error == errno.EBUSY:
-                self._note_drop()
-            elif error != errno.EAGAIN:
-                return error
-            elif wakeups_left is None:
-                shares = xsk.tx.num_waiting() // xsk.max_tx_skb_budget
-                wakeups_left = shares + _SPARE_WAKEUPS
-            elif wakeups_left == 0:
-                return error
-            else:
-                wakeups_left -= 1
-
-    def _note_taken(self, shown: int) -> None:
-        if (shown - self._taken) & _U32 <= self.xsk.tx.size:
-            self._taken = shown
-
-    def _note_drop(self) -> None:
-        # The call ended at the packet that was dropped: it is the last one taken. Without Linux
-        # commit 1eb8b0dac189 ("net: xsk: update tx queue consumer immediately after
-        # transmission") (in v6.17) the ring shows it only later; there it is the next one, unless
-        # the same call had sent others before.
-        ring, before = self.xsk.tx, self._taken
-        self._note_taken(ring.consumer_position)
-        if self._taken == before:
-            self._taken = (before + 1) & _U32
-        index = ((self._taken - 1) & ring.mask) * 2
-        self._is_dropped[ring.words[index] >> self._shift] = True
+    def _note_drop(self, position: int) -> None:
+        ring = self.xsk.tx
+        self._is_dropped[ring.words[(position & ring.mask) * 2] >> self._shift] = True
         self.counts.dropped_by_kernel += 1
-
-    def _count_error(self, error: int) -> None:
-        name = errno.errorcode.get(error, str(error))
-        errors = self.counts.wakeup_errors
-        errors[name] = errors.get(name, 0) + 1
 
     def reap(self) -> int:
         """Note the completions that have come; returns how many."""

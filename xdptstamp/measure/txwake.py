@@ -34,25 +34,23 @@ class TxWaker:
     def wake(self) -> None:
         """Wake the kernel until it has taken what the ring holds, or takes no more for now."""
         xsk = self._xsk
-        if not xsk.is_zero_copy:
-            error = self._send_in_copy_mode()
-        elif xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
-            error = 0
-        else:
-            error = xsk.wakeup_tx()
+        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
+            self.is_needed = False
+            return
+        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
         self.is_needed = error != 0
         if error and error != errno.EAGAIN:
             name = errno.errorcode.get(error, str(error))
             self.errors[name] = self.errors.get(name, 0) + 1
 
     def _send_in_copy_mode(self) -> int:
-        # The kernel sends inside the call, and always wants to be woken: EBUSY is about one
-        # packet, EAGAIN says that the call's share is sent, or that the NIC takes no more. Returns
-        # what the last call said.
-        wakeups_left = None
+        # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
+        # share is sent, or that the NIC takes no more. Returns what the last call said.
+        xsk, wakeups_left = self._xsk, None
         while True:
-            self._note_taken()
-            error = self._xsk.wakeup_tx()
+            shown = xsk.tx.consumer_position
+            error = xsk.wakeup_tx()
+            self._note_taken(shown)  # as it stood before the call, which does not wait for this
             if not error:
                 return 0
             if error == errno.EBUSY:
@@ -60,15 +58,14 @@ class TxWaker:
             elif error != errno.EAGAIN:
                 return error
             elif wakeups_left is None:
-                shares = self._xsk.tx.num_waiting() // self._xsk.max_tx_skb_budget
+                shares = xsk.tx.num_waiting() // xsk.max_tx_skb_budget
                 wakeups_left = shares + _SPARE_WAKEUPS
             elif wakeups_left == 0:
                 return error
             else:
                 wakeups_left -= 1
 
-    def _note_taken(self) -> None:
-        shown = self._xsk.tx.consumer_position
+    def _note_taken(self, shown: int) -> None:
         if (shown - self._taken) & _U32 <= self._xsk.tx.size:
             self._taken = shown
 
@@ -78,7 +75,7 @@ class TxWaker:
         # transmission") (in v6.17) the ring shows it only later; there it is the next one, unless
         # the same call had sent others before.
         before = self._taken
-        self._note_taken()
+        self._note_taken(self._xsk.tx.consumer_position)
         if self._taken == before:
             self._taken = (before + 1) & _U32
         self.num_dropped += 1
