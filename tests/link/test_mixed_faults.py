@@ -247,6 +247,20 @@ def test_a_sink_that_hangs(here, out, monkeypatch):
     assert_failed(run, message)
 
 
+def test_a_sink_without_time_for_a_moment(here, out, monkeypatch):
+    # What its socket has no room for counts the interface of a veth as dropped, too.
+    at_look(monkeypatch, 4, lambda: kill(child_of(os.getpid(), SINK), signal.SIGSTOP))
+    at_look(monkeypatch, 6, lambda: kill(child_of(os.getpid(), SINK), signal.SIGCONT))
+    done = here("--ratio", "1:1", "--repeats", 1, "--duration", "500ms")
+    assert done.returncode == 0
+    run, _, rounds = opened(out)
+    located = [each.located for each in rounds if each.missing]
+    assert located and all(
+        set(each) <= {"sink rx_dropped", "sink rx_ring_full"} for each in located
+    )
+    assert "loss-at-partner" in keys_of(run, is_untrusted=False)
+
+
 def test_the_recorder_is_killed(here, out, monkeypatch):
     fault = Fault(lambda: kill(child_of(os.getpid(), RECORDER)))
     at_look(monkeypatch, 10, fault)
