@@ -124,10 +124,12 @@ class Books:
 
 def _count_once(located: dict[str, int], num_twice: int) -> None:
     # What a socket of the sink has no room for some drivers, veth in native mode among them, count
-    # as dropped by the interface as well.
-    in_ring = sum(located.get(f"sink {name}", 0) for name in _RING_COUNTERS)
+    # as dropped by the interface as well. And a veth that is refused a packet by its peer, for the
+    # MTU there, counts what the peer counts.
+    elsewhere = [*(f"sink {name}" for name in _RING_COUNTERS), "DUT tx_dropped"]
+    num_elsewhere = sum(located.get(name, 0) for name in elsewhere)
     by_interface = located.pop("partner rx_dropped", 0)
-    by_interface -= max(min(num_twice, in_ring, by_interface), 0)
+    by_interface -= max(min(num_twice, num_elsewhere, by_interface), 0)
     if by_interface:
         located["partner rx_dropped"] = by_interface
 
