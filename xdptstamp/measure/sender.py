@@ -153,13 +153,14 @@ class Sender:
     def _throttle(self, count: int, max_pending: int, now_ns: int) -> int:
         # The next stamped packet waits, and all behind it: the pattern stays exact.
         num_pending = self._pattern.num_stamped(self._next) - self._num_stamped_done
-        count = self._pattern.room(self._next, count, max(max_pending - num_pending, 0))
-        if not count:
-            self._throttled_since_ns = self._throttled_since_ns or now_ns
-        elif self._throttled_since_ns:
+        room = self._pattern.room(self._next, count, max(max_pending - num_pending, 0))
+        if room and self._throttled_since_ns:
             self._throttled_ns += now_ns - self._throttled_since_ns
             self._throttled_since_ns = 0
-        return count
+        if room < count:
+            # It waits, too, while those before it are sent: in copy mode they are gone by then.
+            self._throttled_since_ns = self._throttled_since_ns or now_ns
+        return room
 
     def _submit(self, count: int, now_ns: int) -> int:
         # Returns how many. Before v6.17 a kernel that takes no more for now may have taken, and
