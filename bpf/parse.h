@@ -38,6 +38,7 @@ struct parsed {
 	__u32 l4_offset;
 	__u32 ip_payload_len; /* as the IP header has it */
 	__u64 pseudo_sum;
+	__u16 udp_csum; /* the right one */
 	__u8 ip_version;
 };
 

@@ -128,4 +128,58 @@ static __always_inline void renew_ttl(struct xdp_md *ctx, const struct parsed *p
 	ip4->check = ~fold((__u64)(__u16)~ip4->check + (__u16)~before + *word); /* RFC 1624 */
 }
 
+static __always_inline void swap16(__u16 *one, __u16 *other)
+{
+	__u16 kept = *one;
+
+	*one = *other;
+	*other = kept;
+}
+
+static __always_inline void swap_words(__u32 *one, __u32 *other, int num_words)
+{
+	for (int i = 0; i < num_words; i++) {
+		__u32 kept = one[i];
+
+		one[i] = other[i];
+		other[i] = kept;
+	}
+}
+
+/*
+ * Swap MAC addresses, IP addresses and ports: a request becomes its reply, and a reply the request
+ * again. csum is right for both, for a sum does not care about the order.
+ */
+static __always_inline void turn_around(struct xdp_md *ctx, const struct parsed *packet, __u16 csum)
+{
+	__u32 l3_offset = packet->l3_offset, l4_offset = packet->l4_offset;
+	void *data_end = (void *)(long)ctx->data_end;
+	void *data = (void *)(long)ctx->data;
+	struct ethhdr *eth = data;
+	struct ipv6hdr *ip6;
+	struct udphdr *udp;
+	struct iphdr *ip4;
+
+	if (l3_offset > MAX_OFFSET || l4_offset > MAX_OFFSET || (void *)(eth + 1) > data_end)
+		return;
+	ip4 = data + l3_offset;
+	ip6 = data + l3_offset;
+	if (packet->ip_version == 6) {
+		if ((void *)(ip6 + 1) > data_end)
+			return;
+		swap_words((__u32 *)&ip6->saddr, (__u32 *)&ip6->daddr, 4);
+	} else {
+		if ((void *)(ip4 + 1) > data_end)
+			return;
+		swap_words(&ip4->saddr, &ip4->daddr, 1);
+	}
+	udp = data + l4_offset;
+	if ((void *)(udp + 1) > data_end)
+		return;
+	swap16(&udp->source, &udp->dest);
+	udp->check = csum;
+	for (int i = 0; i < ETH_ALEN / 2; i++)
+		swap16((__u16 *)eth->h_dest + i, (__u16 *)eth->h_source + i);
+}
+
 #endif

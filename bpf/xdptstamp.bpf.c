@@ -71,7 +71,17 @@ static __always_inline void read_hints(struct xdp_md *ctx, struct xdptstamp_rx_m
 	meta->vlan_errno = vlan_errno;
 }
 
-static __always_inline int classify(struct xdp_md *ctx, int with_hints)
+/* A request for a stamp right ahead of the packet: struct xsk_tx_metadata, see txmd.py. */
+static __always_inline void request_stamp(struct xdptstamp_rx_meta *meta)
+{
+	__u64 *request = (__u64 *)(meta->tx_room + XDPTSTAMP_TX_ROOM - XDPTSTAMP_TX_METADATA_LEN);
+
+	request[0] = config.reply_flags;
+	request[1] = XDPTSTAMP_SENTINEL;
+	meta->valid |= XDPTSTAMP_VALID_REPLY;
+}
+
+static __always_inline int classify(struct xdp_md *ctx, int with_hints, struct parsed *packet)
 {
 	struct xdptstamp_rx_meta *out, meta = {
 		.version = XDPTSTAMP_META_VERSION,
@@ -80,23 +90,25 @@ static __always_inline int classify(struct xdp_md *ctx, int with_hints)
 		.vlan_errno = ENOSYS_HERE,
 	};
 	__u32 queue_id = ctx->rx_queue_index;
-	struct parsed packet = {};
 	__u16 csum = 0;
 	int found;
 
 	meta.rx_xdp_ns = bpf_ktime_get_tai_ns();
-	found = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, &packet);
+	found = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	if (found == OURS)
-		found = check_udp(ctx, &packet, &csum);
+		found = check_udp(ctx, packet, &csum);
 	if (found != OURS)
 		return found;
 	if (!bpf_map_lookup_elem(&xsks_map, &queue_id))
 		return XDPTSTAMP_PASSED_NO_SOCKET;
 
-	meta.l3_offset = packet.l3_offset;
-	meta.l4_offset = packet.l4_offset;
-	meta.ip_version = packet.ip_version;
+	meta.l3_offset = packet->l3_offset;
+	meta.l4_offset = packet->l4_offset;
+	meta.ip_version = packet->ip_version;
 	meta.udp_csum = csum;
+	packet->udp_csum = csum;
+	if (config.makes_replies)
+		request_stamp(&meta);
 	if (with_hints)
 		read_hints(ctx, &meta);
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(meta)))
@@ -104,7 +116,9 @@ static __always_inline int classify(struct xdp_md *ctx, int with_hints)
 	out = (void *)(long)ctx->data_meta;
 	if ((void *)(out + 1) > (void *)(long)ctx->data)
 		return XDPTSTAMP_REFUSED_NO_ROOM;
-	renew_ttl(ctx, &packet);
+	renew_ttl(ctx, packet);
+	if (config.makes_replies)
+		turn_around(ctx, packet, csum);
 	__builtin_memcpy(out, &meta, sizeof(meta));
 	return XDPTSTAMP_REDIRECTED;
 }
@@ -113,27 +127,30 @@ static __always_inline int classify(struct xdp_md *ctx, int with_hints)
  * For packets that are not answered and say themselves whether they are whole: on a veth this runs
  * on the sender's CPU, and takes its time.
  */
-static __always_inline int classify_for_sink(struct xdp_md *ctx)
+static __always_inline int classify_for_sink(struct xdp_md *ctx, struct parsed *packet)
 {
-	struct parsed packet = {};
-	int found;
+	int found = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 
-	found = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, &packet);
 	return found == OURS ? XDPTSTAMP_REDIRECTED : found;
 }
 
 static __always_inline int handle(struct xdp_md *ctx, int with_hints)
 {
+	struct parsed packet = {};
 	int action = XDP_PASS;
 	__u32 counter;
 	__u64 *count;
 
-	counter = config.is_sink ? classify_for_sink(ctx) : classify(ctx, with_hints);
+	counter = config.is_sink ? classify_for_sink(ctx, &packet)
+				 : classify(ctx, with_hints, &packet);
 	if (counter == XDPTSTAMP_REDIRECTED)
 		action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
 	/* There may be no socket, or it has gone since a moment ago. */
-	if (counter == XDPTSTAMP_REDIRECTED && action != XDP_REDIRECT)
+	if (counter == XDPTSTAMP_REDIRECTED && action != XDP_REDIRECT) {
 		counter = XDPTSTAMP_PASSED_NO_SOCKET;
+		if (config.makes_replies) /* the stack wants the request */
+			turn_around(ctx, &packet, packet.udp_csum);
+	}
 	count = bpf_map_lookup_elem(&counters, &counter);
 	if (count)
 		(*count)++;

@@ -14,6 +14,7 @@
 #define XDPTSTAMP_VALID_RX_HW 1
 #define XDPTSTAMP_VALID_HASH 2
 #define XDPTSTAMP_VALID_VLAN 4
+#define XDPTSTAMP_VALID_REPLY 8 /* the packet is its own reply, the request in tx_room */
 
 /*
  * Room that a reply sent from the same frame needs ahead of the packet: the kernel's Tx metadata
@@ -21,6 +22,10 @@
  * until the completion, so that a reply needs no copy.
  */
 #define XDPTSTAMP_TX_ROOM 32
+
+/* What a request for a stamp consists of; the same as in txmd.py. */
+#define XDPTSTAMP_TX_METADATA_LEN 24
+#define XDPTSTAMP_SENTINEL 0xffffffff00000000ULL
 
 /* Stored ahead of each redirected packet. Offsets count from the start of the packet. */
 struct xdptstamp_rx_meta {
@@ -64,8 +69,10 @@ enum xdptstamp_counter {
 struct xdptstamp_config {
 	__u16 port; /* network byte order */
 	__u8 mac[6];
-	__u8 is_sink; /* redirect what parse() takes and do nothing else */
-	__u8 reserved[7];
+	__u8 is_sink;       /* redirect what parse() takes and do nothing else */
+	__u8 makes_replies; /* turn requests around, and ask for their stamps */
+	__u8 reply_flags;   /* of the Tx metadata */
+	__u8 reserved[5];
 };
 
 #endif

@@ -57,6 +57,8 @@ class DutConfig:
     :param is_forced: use an interface that other traffic needs, replace an attached program.
     :param max_tx_skb_budget: packets that one wakeup may send in copy mode.
     :param registration: who registers the UMEM; "auto": libxdp where it can, else the kernel.
+    :param reply_flags: let the program make the replies, asking for their stamps with these flags;
+        None: requests come as they are. So they do as well where the NIC fills in checksums.
     :param is_sink: only receive, and nothing but the packets: no Tx metadata is asked of the
         kernel, which may be older than that.
     """
@@ -73,6 +75,7 @@ class DutConfig:
     num_tx_frames: int = 0
     max_tx_skb_budget: int = 256
     registration: Literal["auto", "kernel", "libxdp"] = "auto"
+    reply_flags: int | None = None
     is_sink: bool = False
 
 
@@ -183,6 +186,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
                 xdp_mode=config.xdp_mode,
                 is_forced=config.is_forced,
                 is_dispatched=config.is_dispatched,
+                reply_flags=_reply_flags(config, mode, features),
                 is_sink=config.is_sink,
             ),
         )
@@ -301,6 +305,12 @@ def _vlan_notes(ifname: str, program: Program, features: Features) -> list[str]:
         f"a VLAN tag that {ifname} strips is not seen ({reason}), and is missing in the reply "
         f"(ethtool -K {ifname} rxvlan off)"
     ]
+
+
+def _reply_flags(config: DutConfig, mode: Mode, features: Features) -> int | None:
+    # A checksum that the NIC is to fill in needs another request, and a sum of its own.
+    is_csum_offloaded = mode == "zero-copy" and features.is_tx_checksum
+    return None if is_csum_offloaded else config.reply_flags
 
 
 def capacity(nic: Nic, mode: Mode, tx_size: int) -> int:

@@ -24,7 +24,7 @@ from xdptstamp.nic import Nic
 XdpMode = Literal["auto", "native", "skb"]
 
 META_VERSION = 0x78740001
-VALID_RX_HW, VALID_HASH, VALID_VLAN = 1, 2, 4
+VALID_RX_HW, VALID_HASH, VALID_VLAN, VALID_REPLY = 1, 2, 4, 8
 
 #: Bytes kept free between what the program stores and the packet: Tx metadata and a VLAN tag.
 TX_ROOM = 32
@@ -71,7 +71,7 @@ COUNTERS = (
 )
 
 _HINTS, _PLAIN = "xdptstamp_hints", "xdptstamp_plain"
-_CONFIG = struct.Struct("!H6sB7x")
+_CONFIG = struct.Struct("!H6s3B5x")
 _FLAGS = {"native": libbpf.XDP_FLAGS_DRV_MODE, "skb": libbpf.XDP_FLAGS_SKB_MODE}
 _UPDATE_IF_NOEXIST = 1  # XDP_FLAGS_UPDATE_IF_NOEXIST
 # ERANGE: veth's answer to an MTU that its XDP cannot hold.
@@ -97,6 +97,9 @@ class ProgramConfig:
     :param num_queues: queues the interface has.
     :param is_forced: replace a program that was attached by netlink; it is put back at the end.
     :param is_dispatched: attach through libxdp's dispatcher, beside other programs.
+    :param reply_flags: turn each request into its reply, and put a request for a stamp with these
+        flags (:mod:`xdptstamp.txmd`) ahead of it, in a UMEM whose tx_metadata_len is 24; None:
+        leave packets as they are, but for their TTL.
     :param is_sink: only redirect: UDP is not checked, and nothing is stored ahead of a packet.
     """
 
@@ -105,6 +108,7 @@ class ProgramConfig:
     xdp_mode: XdpMode = "auto"
     is_forced: bool = False
     is_dispatched: bool = False
+    reply_flags: int | None = None
     is_sink: bool = False
 
 
@@ -243,7 +247,9 @@ class Program:
         loaded.choose_program(name, (other,))
         loaded.set_max_entries("xsks_map", max(1, self._config.num_queues))
         mac = bytes.fromhex(self._nic.mac.replace(":", ""))
-        loaded.set_rodata(_CONFIG.pack(self._config.port, mac, self._config.is_sink))
+        flags = self._config.reply_flags
+        replies = (flags is not None, flags or 0)
+        loaded.set_rodata(_CONFIG.pack(self._config.port, mac, self._config.is_sink, *replies))
         return loaded
 
 

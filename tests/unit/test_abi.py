@@ -279,6 +279,9 @@ def test_version_and_bits_are_as_in_c(tmp_path):
         "XDPTSTAMP_VALID_RX_HW": program.VALID_RX_HW,
         "XDPTSTAMP_VALID_HASH": program.VALID_HASH,
         "XDPTSTAMP_VALID_VLAN": program.VALID_VLAN,
+        "XDPTSTAMP_VALID_REPLY": program.VALID_REPLY,
+        "XDPTSTAMP_TX_METADATA_LEN": txmd.METADATA_LEN,
+        "XDPTSTAMP_SENTINEL": txmd.SENTINEL,
     }
     assert numbers_in_c(tmp_path, PRELUDE, ours) == ours
 
@@ -291,14 +294,21 @@ def test_counters_are_those_of_c_in_its_order(tmp_path):
 
 
 def test_the_constants_of_a_load_are_as_in_c(tmp_path):
-    names = ("port", "mac", "is_sink", "reserved")
+    names = ("port", "mac", "is_sink", "makes_replies", "reply_flags", "reserved")
     size, layout = layout_in_c(tmp_path, PRELUDE, "xdptstamp_config", names)
-    assert layout == {"port": "0+2", "mac": "2+6", "is_sink": "8+1", "reserved": "9+7"}
+    assert layout == {
+        "port": "0+2",
+        "mac": "2+6",
+        "is_sink": "8+1",
+        "makes_replies": "9+1",
+        "reply_flags": "10+1",
+        "reserved": "11+5",
+    }
     assert size == 16
     assert program._CONFIG.size == size
     # The port is in network byte order, the address as it is.
-    packed = program._CONFIG.pack(9091, b"\2\0\0\0\0\1", True)
-    assert packed == b"\x23\x83\2\0\0\0\0\1\1" + bytes(7)
+    packed = program._CONFIG.pack(9091, b"\2\0\0\0\0\1", False, True, 3)
+    assert packed == b"\x23\x83\2\0\0\0\0\1\0\1\3" + bytes(5)
 
 
 def test_the_responders_shortcuts_are_the_same_layout():

@@ -100,7 +100,7 @@ def command(cpu: int | None, sched: Scheduling | None, **options: Any) -> None:
     queues = tuple(dict.fromkeys(options.pop("queues"))) or None
     names = ("has_replies", "has_timestamps", "wait", "count", "duration_ns")
     config = PingPongConfig(**{name: options.pop(name) for name in names})
-    dut_config = DutConfig(queues=queues, **options)
+    dut_config = DutConfig(queues=queues, reply_flags=config.reply_flags, **options)
     exit_code = _run(dut_config, config, results, cpu, sched)
     click.get_current_context().exit(exit_code)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xdptstamp import txmd
 from xdptstamp.dut import Dut
 from xdptstamp.errors import SystemCallError
 from xdptstamp.linkwatch import LinkChange
@@ -53,6 +54,13 @@ class PingPongConfig:
     wait: Literal["poll", "spin"] = "poll"
     count: int | None = None
     duration_ns: int | None = None
+
+    @property
+    def reply_flags(self) -> int | None:
+        """What a reply asks for (:mod:`xdptstamp.txmd`); None: there are no replies."""
+        if not self.has_replies:
+            return None
+        return txmd.TIMESTAMP if self.has_timestamps else 0
 
 
 @dataclass(slots=True)

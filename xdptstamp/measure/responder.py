@@ -24,7 +24,7 @@ from xdptstamp.measure.rxmeta import (
     is_ours,
     read_meta,
 )
-from xdptstamp.program import META_LEN, META_VERSION, VALID_VLAN
+from xdptstamp.program import META_LEN, META_VERSION, VALID_REPLY, VALID_VLAN
 from xdptstamp.sample import NULL, Batch, Cause, empty_batch
 from xdptstamp.stamp import StampRules
 from xdptstamp.xsk import Xsk
@@ -151,9 +151,12 @@ class Responder:
         )
         if version != META_VERSION:
             return None
-        if self._is_csum_offloaded:
-            csum = packet.pseudo_sum(view, addr, l3_offset, ip_version)
-        packet.turn_around(view, addr, l3_offset, ip_version, csum)
+        if not valid & VALID_REPLY:
+            if self._is_csum_offloaded:
+                csum = packet.pseudo_sum(view, addr, l3_offset, ip_version)
+            packet.turn_around(view, addr, l3_offset, ip_version, csum)
+        elif not valid & VALID_VLAN:
+            return addr, length  # the program has done it all
         if valid & VALID_VLAN:
             proto, tci = _VLAN_OF_META.unpack_from(view, addr - META_LEN + _VLAN_OFFSET)
             addr = packet.insert_vlan_tag(view, addr, proto, tci)
