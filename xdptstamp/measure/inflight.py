@@ -24,6 +24,7 @@ Frames = npt.NDArray[np.intp]
 
 _IDLE, _PENDING, _LOST = 0, 1, 2
 _REAP_BATCH = 256
+_now_ns, _TAI = time.clock_gettime_ns, time.CLOCK_TAI
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class InFlight:
         self._options = self._has_option.data
         self._states = self._state.data
         self._shift = xsk.umem.frame_size.bit_length() - 1
+        self._is_zero_copy = xsk.is_zero_copy
         self._has_metadata = xsk.umem.tx_metadata_len > 0
         self._last_comp_ns = 0
         self._waker = TxWaker(xsk, self._note_drop)
@@ -120,17 +122,25 @@ class InFlight:
 
         :raises SetupError: As :meth:`send`.
         """
-        self._check_options(options)
-        ring = self.xsk.tx
+        if options and not self._has_metadata:
+            self._check_options(options)
+        xsk, ring = self.xsk, self.xsk.tx
         position, count = ring.reserve(1)
         assert count, "num_free promised more than the Tx ring holds"
         index = (position & ring.mask) * 2
         words = ring.words
         words[index] = addr
         words[index + 1] = length | options << 32
-        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
-        ring.submit(1)
-        self.kick()
+        if self._is_zero_copy or self._waker.is_needed:
+            now_ns = _now_ns(_TAI)
+            ring.submit(1)
+            self.kick()
+        else:
+            # Nothing else is in the ring: one call sends this packet.
+            shown = ring.consumer_position
+            now_ns = _now_ns(_TAI)
+            ring.submit(1)
+            self._waker.note_one(shown, xsk.wakeup_tx())
         self._note_sent(addr, length, options, now_ns)
 
     def _check_options(self, options: int) -> None:

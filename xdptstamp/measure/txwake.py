@@ -43,6 +43,20 @@ class TxWaker:
             name = errno.errorcode.get(error, str(error))
             self.errors[name] = self.errors.get(name, 0) + 1
 
+    def note_one(self, shown: int, error: int) -> None:
+        """Note how the caller's own wakeup for one packet went (copy mode).
+
+        :param shown: the Tx ring's consumer position just before it.
+        :param error: what :meth:`Xsk.wakeup_tx` returned.
+        """
+        self._note_taken(shown)
+        self.is_needed = False
+        if error == errno.EBUSY:
+            self._note_drop()
+            self.wake()
+        elif error:
+            self.wake()
+
     def _send_in_copy_mode(self) -> int:
         # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
         # share is sent, or that the NIC takes no more. Returns what the last call said.
