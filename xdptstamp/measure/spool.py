@@ -27,7 +27,7 @@ IS_REQUESTED, IS_DROPPED = 1, 2
 Rows = npt.NDArray[np.int64]
 
 _BUFFER_ROWS = 8192
-_CHUNK_ROWS = 65536
+_CHUNK_ROWS = 16384
 _ROW_SIZE = 8 * len(FIELDS)
 _COMP = FIELDS.index("tx_comp_ns")
 
