@@ -38,8 +38,10 @@ class Responding:
     """
 
     def __init__(self, ifname, measure=None, **config):
-        self._config = DutConfig(ifname, **config)
         self._measure = measure or PingPongConfig()
+        # As the command does it; None has Python make the replies.
+        config.setdefault("reply_flags", self._measure.reply_flags)
+        self._config = DutConfig(ifname, **config)
         self._batches = [empty_batch(0)]
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run)

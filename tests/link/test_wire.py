@@ -33,9 +33,17 @@ ENODATA, EINVAL, ENOSYS = 61, 22, 38
 CSUMS = {4: (RIGHT, PARTIAL, NONE), 6: (RIGHT, PARTIAL)}
 
 
-@pytest.fixture(scope="module", params=["native", "skb"])
+# Who turns a request around: the program; or user space, where a NIC fills in checksums.
+MAKERS = {
+    "native": {"xdp_mode": "native"},
+    "skb": {"xdp_mode": "skb"},
+    "in user space": {"xdp_mode": "native", "reply_flags": None},
+}
+
+
+@pytest.fixture(scope="module", params=MAKERS.values(), ids=MAKERS)
 def answering(request, shared_lab):
-    with Responding(shared_lab.ifname, xdp_mode=request.param) as responding:
+    with Responding(shared_lab.ifname, **request.param) as responding:
         yield responding
 
 
