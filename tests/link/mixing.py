@@ -68,18 +68,19 @@ def run_here(capsys, *args):
 
 
 def at_look(monkeypatch, number, fault):
-    """Do ``fault()`` in the middle of sending, at the sender's look around of that number.
+    """Do ``fault()`` in the middle of sending, right after the sender's look around of that number.
 
     It looks around at the start and at the end of each warm-up and round, and each 100 ms between.
     """
     looks, look = itertools.count(), Vigil.look
 
-    def look_at_fault(self):
+    def look_and_fault(self):
+        failure = look(self)
         if next(looks) == number:
             fault()
-        return look(self)
+        return failure
 
-    monkeypatch.setattr(Vigil, "look", look_at_fault)
+    monkeypatch.setattr(Vigil, "look", look_and_fault)
 
 
 def set_partner(link, state):
