@@ -5,7 +5,7 @@ import itertools
 import threading
 
 from tests.link.responding import Responding
-from xdptstamp.measure import ping_pong
+from xdptstamp.measure import vigil
 
 
 def test_a_clock_that_is_set_in_mid_run_is_noticed(lab, monkeypatch):
@@ -19,7 +19,7 @@ def test_a_clock_that_is_set_in_mid_run_is_noticed(lab, monkeypatch):
             looked.set()
         return next(offsets)
 
-    monkeypatch.setattr(ping_pong, "_tai_offset_ns", offset_ns)
+    monkeypatch.setattr(vigil, "tai_offset_ns", offset_ns)
     with Responding(lab.ifname) as responding:
         assert looked.wait(10)
         result = responding.stop()

@@ -178,7 +178,8 @@ def test_no_carrier_while_nobody_counts(shared_lab, here, out, monkeypatch):
     assert last.nic_sent == last.arrived == last.sent - last.dropped_by_kernel
     assert last.stamped == last.arrived
     assert causes_of([last]) == {"invalid": last.dropped_by_kernel}
-    assert last.duration_ns > 2 * SECOND_NS
+    # Half a second before, two of patience, and up to one until the kernel tells of the carrier.
+    assert 2 * SECOND_NS < last.duration_ns < 6 * SECOND_NS
     assert {"stamps-invalid", "link-lost"} <= set(keys_of(run, is_untrusted=True))
     rows = np.concatenate([batch[batch["cause"] != 0] for batch in iter_batches(run)])
     assert len(rows) == last.dropped_by_kernel
@@ -460,18 +461,32 @@ def assert_waited_once(ring, limit_s):
     assert 0.8 * limit_s < ring.last_look_at - ring.first_withheld_at < 1.8 * limit_s
 
 
-def test_completions_stop(here, out, withhold):
-    rings = withhold(range(5001, 1 << 62), 1)
+class FromNowOn:
+    """All numbers once it was called."""
+
+    def __init__(self):
+        self._has_come = False
+
+    def __call__(self):
+        self._has_come = True
+
+    def __contains__(self, _number):
+        return self._has_come
+
+
+def test_completions_stop(here, out, withhold, monkeypatch):
+    stop = FromNowOn()
+    rings = withhold(stop, 1)
+    at_look(monkeypatch, 10, stop)
     done = here("--no-sink", "--ratio", "1:0", "--repeats", 1, "--duration", "100s", "--seed", 1)
     assert done.returncode == 3
     (ring,) = rings
     assert_waited_once(ring, 1)
     run, _, rounds = opened(out)
     assert (run.info.state, run.info.ended_by) == ("interrupted", "completions never came")
-    (last,) = rounds
-    assert last.sent - last.lost == last.completed == 5001
-    assert last.stamped == 5001
-    assert causes_of([last]) == {"lost_by_driver": last.lost}
+    _, last = rounds
+    assert last.sent > last.completed == last.stamped > 0
+    assert causes_of([last]) == {"lost_by_driver": last.sent - last.completed}
     assert "completions-lost" in keys_of(run, is_untrusted=True)
     assert "UNTRUSTED: completions that never came" in done.stderr
 
@@ -494,7 +509,3 @@ def test_some_completions_never_come(here, out, withhold, ratio):
     assert "completions-lost" in keys_of(run, is_untrusted=True)
     (rows,) = [b[b["cause"] != 0].copy() for b in iter_batches(run) if (b["cause"] != 0).any()]
     assert set(rows["seq"]) == ({5001, 5004, 5008} if ratio == "1:0" else {5004, 5008})
-
-
-def test_patience_with_a_lost_carrier_is_as_stated():
-    assert mixed.CARRIER_PATIENCE_NS == 2 * SECOND_NS

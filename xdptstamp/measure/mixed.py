@@ -28,6 +28,9 @@ from xdptstamp.sample import Batch
 
 LOST = "completions never came"
 
+#: What is sent without carrier arrives nowhere: a bandwidth is spoilt long before.
+CARRIER_PATIENCE_NS = 2_000_000_000
+
 _RULES_NS = 1_000_000_000
 
 
@@ -81,7 +84,7 @@ class Mixed:
         self._config = config
         self._around = around
         self._stop = stop
-        self._vigil = Vigil(dut)
+        self._vigil = Vigil(dut, CARRIER_PATIENCE_NS)
         self._books = Books(dut, around.sink)
         news = (stop.fileno(), dut.watch.fileno())
         self._sender = Sender(dut.xsks[0], dut.capacity, config.batch, news)

@@ -18,6 +18,7 @@ from xdptstamp.linkwatch import LinkChange
 from xdptstamp.measure.books import close_books
 from xdptstamp.measure.responder import ReplyConfig, Responder
 from xdptstamp.measure.stop import Stop
+from xdptstamp.measure.vigil import Vigil
 from xdptstamp.sample import Batch, SampleSink
 
 #: How long completions are waited for: a lost stamp holds igc's queue for 15 s and a bit.
@@ -33,11 +34,6 @@ _EXPIRY_NS = 1_000_000_000
 _REAP_PERIOD_S = 50e-6
 _SPINS_PER_CLOCK = 16
 _CARRIER_PATIENCE_NS = 10_000_000_000
-# The kernel tells of a carrier change up to a second late (net/core/link_watch.c), and we look
-# every 100 ms.
-_RESET_NEWS_NS = 1_200_000_000
-# Above what being interrupted between two readings makes of it.
-_CLOCK_STEP_NS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +110,10 @@ class PingPong:
         self._responders = [
             Responder(xsk, dut.capacity, reply, rules, self._numbers) for xsk in dut.xsks
         ]
-        self._resets: list[tuple[int, int]] = []
+        self._vigil = Vigil(dut, _CARRIER_PATIENCE_NS)
         self._failure: str | None = None
-        self._no_carrier_since_ns = 0
         self._next_tick_ns = self._next_expiry_ns = 0
         self._end_ns = 0
-        self._tai_offset_ns = _tai_offset_ns()
-        self._clock_step_ns = 0
         # Not earlier: what comes while a recorder starts is the stack's, and not answered late.
         for xsk in dut.xsks:
             dut.program.add_socket(xsk.queue_id, xsk.fd)
@@ -137,12 +130,13 @@ class PingPong:
             raise
         is_drained = self._drain()
         self._collect_rest(is_drained=is_drained)
+        counts = close_books(self._dut, self._responders)
         return PingPongResult(
             is_complete=reason in ("count", "duration") and self._failure is None,
             ended_by=self._failure or reason,
             failure=self._failure,
-            counts=close_books(self._dut, self._responders) | {"link_resets": len(self._resets)},
-            clock_step_ns=self._clock_step_ns,
+            counts=counts | {"link_resets": len(self._vigil.resets)},
+            clock_step_ns=self._vigil.clock_step_ns,
         )
 
     def _spin(self) -> str:
@@ -206,10 +200,9 @@ class PingPong:
 
     def _tick(self, monotonic_ns: int) -> str | None:
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
-        self._failure = self._check_link()
+        self._failure = self._vigil.look()
         if self._failure is not None:
             return self._failure
-        self._check_clock()
         for responder in self._responders:
             if responder.num_unharvested:
                 self._harvest(responder)
@@ -221,32 +214,6 @@ class PingPong:
                 self._put(responder.give_up(now_ns - DRAIN_LIMIT_NS, is_drained=True))
         return self._on_tick(self._live_counts())
 
-    def _check_clock(self) -> None:
-        # A step makes intervals across it wrong, and packets seem to wait too long.
-        offset_ns = _tai_offset_ns()
-        step_ns = offset_ns - self._tai_offset_ns
-        self._tai_offset_ns = offset_ns
-        if abs(step_ns) > max(_CLOCK_STEP_NS, abs(self._clock_step_ns)):
-            self._clock_step_ns = step_ns
-
-    def _check_link(self) -> str | None:
-        # Stamps of a NIC are judged by what has happened to it until now.
-        change = self._dut.watch.check(asks=self._dut.is_hardware)
-        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
-        if change in (LinkChange.CARRIER_BOUNCED, LinkChange.NO_CARRIER) and (
-            change == LinkChange.CARRIER_BOUNCED or not self._no_carrier_since_ns
-        ):
-            self._resets.append((now_ns - _RESET_NEWS_NS, now_ns))
-        if change == LinkChange.NO_CARRIER:
-            self._no_carrier_since_ns = self._no_carrier_since_ns or now_ns
-            is_over = now_ns - self._no_carrier_since_ns > _CARRIER_PATIENCE_NS
-        else:
-            self._no_carrier_since_ns = 0
-            is_over = change in (LinkChange.DOWN, LinkChange.VANISHED)
-        if not is_over:
-            return None
-        return f"{self._dut.nic.ifname} {self._dut.watch.describe(change)}"
-
     def _live_counts(self) -> dict[str, int]:
         counts = [responder.counts for responder in self._responders]
         return {
@@ -257,8 +224,8 @@ class PingPong:
 
     def _harvest(self, responder: Responder) -> None:
         if self._dut.is_hardware:
-            self._check_link()
-        self._put(responder.harvest(self._resets))
+            self._vigil.look()
+        self._put(responder.harvest(self._vigil.resets))
 
     def _put(self, batch: Batch) -> None:
         if len(batch):
@@ -289,14 +256,7 @@ class PingPong:
         return True
 
     def _collect_rest(self, *, is_drained: bool) -> None:
-        self._failure = self._failure or self._check_link()
+        self._failure = self._failure or self._vigil.look()
         for responder in self._responders:
             self._harvest(responder)
             self._put(responder.give_up(np.iinfo(np.int64).max, is_drained=is_drained))
-
-
-def _tai_offset_ns() -> int:
-    # CLOCK_TAI minus CLOCK_MONOTONIC: adjusting moves both alike, a step only the first.
-    before = time.monotonic_ns()
-    tai_ns = time.clock_gettime_ns(time.CLOCK_TAI)
-    return tai_ns - (before + time.monotonic_ns()) // 2

@@ -11,8 +11,6 @@ from xdptstamp.linkwatch import LinkChange
 # The kernel tells of a carrier change up to a second late (net/core/link_watch.c), and we look
 # every 100 ms.
 _NEWS_NS = 1_200_000_000
-# What is sent without carrier arrives nowhere: a bandwidth is spoilt long before.
-_CARRIER_PATIENCE_NS = 2_000_000_000
 # Above what being interrupted between two readings makes of it.
 _CLOCK_STEP_NS = 100_000_000
 
@@ -20,6 +18,7 @@ _CLOCK_STEP_NS = 100_000_000
 class Vigil:
     """Asked some ten times a second.
 
+    :param patience_ns: how long the carrier may be away before that is a failure.
     :ivar resets: (earliest, latest) time of each reset of the adapter or loss of its link, ns on
         CLOCK_TAI.
     :ivar failure: what is wrong with the interface, for good; None: nothing.
@@ -27,12 +26,13 @@ class Vigil:
     :ivar clock_step_ns: the greatest step of CLOCK_TAI meanwhile; 0: none.
     """
 
-    def __init__(self, dut: Dut) -> None:
+    def __init__(self, dut: Dut, patience_ns: int) -> None:
         self.resets: list[tuple[int, int]] = []
         self.failure: str | None = None
         self.is_gone = False
         self.clock_step_ns = 0
         self._dut = dut
+        self._patience_ns = patience_ns
         self._no_carrier_since_ns = 0
         self._tai_offset_ns = tai_offset_ns()
 
@@ -49,7 +49,7 @@ class Vigil:
         else:
             self._no_carrier_since_ns = self._no_carrier_since_ns or now_ns
         self.is_gone = change in (LinkChange.DOWN, LinkChange.VANISHED)
-        is_dark = not has_carrier and now_ns - self._no_carrier_since_ns > _CARRIER_PATIENCE_NS
+        is_dark = not has_carrier and now_ns - self._no_carrier_since_ns > self._patience_ns
         if self.is_gone or is_dark:
             what = self._dut.watch.describe(change)
             self.failure = self.failure or f"{self._dut.nic.ifname} {what}"
