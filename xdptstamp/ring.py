@@ -33,6 +33,10 @@ class _Indices(Protocol):
     def publish(self, count: int) -> None: ...
 
 
+class _ProducerIndices(_Indices, Protocol):
+    def catch_up(self) -> None: ...
+
+
 class _DirectProducer:
     # Reserve and submit by plain loads and stores.
     def __init__(self, producer: memoryview, consumer: memoryview, size: int) -> None:
@@ -56,6 +60,9 @@ class _DirectProducer:
     def publish(self, count: int) -> None:
         self._submitted = (self._submitted + count) & _U32
         self._producer[0] = self._submitted
+
+    def catch_up(self) -> None:
+        self._reserved = self._submitted = self._producer[0]
 
 
 class _DirectConsumer:
@@ -83,6 +90,7 @@ class Ring:
 
     ``words`` are the entries as unsigned 64-bit words: one an entry in ``fill`` and ``comp``
     (the addr), two in ``rx`` and ``tx`` (the addr; then len, with options in the upper half).
+    ``producer[0]``, ``consumer[0]`` and ``flags[0]`` are what both sides tell each other.
     Views into a ring must not be used after its socket is closed.
     """
 
@@ -92,27 +100,27 @@ class Ring:
         self.size = int(raw.size)
         self.mask = int(raw.mask)
         self.words = libc.words64(raw.ring, self.size * self._words_per_entry)
-        self._flags = libc.words32(raw.flags)
-        self._consumer_word = libc.words32(raw.consumer)
-        self._producer_word = libc.words32(raw.producer)
+        self.flags = libc.words32(raw.flags)
+        self.consumer = libc.words32(raw.consumer)
+        self.producer = libc.words32(raw.producer)
 
     def needs_wakeup(self) -> bool:
         """Whether the kernel asks for a system call to go on (XDP_USE_NEED_WAKEUP)."""
-        return bool(self._flags[0] & XDP_RING_NEED_WAKEUP)
+        return bool(self.flags[0] & XDP_RING_NEED_WAKEUP)
 
     def is_empty(self) -> bool:
         """Whether everything produced is consumed, also by us: a look that costs little."""
-        return bool(self._producer_word[0] == self._consumer_word[0])
+        return bool(self.producer[0] == self.consumer[0])
 
     def num_waiting(self) -> int:
         """Entries produced and not yet consumed."""
-        waiting: int = (self._producer_word[0] - self._consumer_word[0]) & _U32
+        waiting: int = (self.producer[0] - self.consumer[0]) & _U32
         return waiting
 
     @property
     def consumer_position(self) -> int:
         """How far the consuming side is."""
-        position: int = self._consumer_word[0]
+        position: int = self.consumer[0]
         return position
 
     def entries(self, start: int, count: int) -> npt.NDArray[np.intp]:
@@ -127,14 +135,16 @@ class ProducerRing(Ring):
     """A ring we fill: reserve entries, write them, submit them.
 
     ``reserve(count)`` takes up to ``count`` free entries and returns the first position and how
-    many; ``submit(count)`` shows the kernel that many reserved and written entries.
+    many; ``submit(count)`` shows the kernel that many reserved and written entries. Who writes
+    :attr:`producer` instead, after an entry, calls ``catch_up()`` before the next ``reserve``.
     """
 
-    def __init__(self, raw: xsk_ring, indices: _Indices) -> None:
+    def __init__(self, raw: xsk_ring, indices: _ProducerIndices) -> None:
         super().__init__(raw)
         # Bound here: one call less for each batch.
         self.reserve = indices.advance
         self.submit = indices.publish
+        self.catch_up = indices.catch_up
 
 
 class ConsumerRing(Ring):
@@ -189,7 +199,7 @@ def uses_direct_access() -> bool:
     return platform.machine() in _X86
 
 
-def producer_indices(raw: xsk_ring, *, is_direct: bool) -> _Indices:
+def producer_indices(raw: xsk_ring, *, is_direct: bool) -> _ProducerIndices:
     """The indices of a ring we fill, accessed directly or through libxdp."""
     if is_direct:
         return _DirectProducer(libc.words32(raw.producer), libc.words32(raw.consumer), raw.size)

@@ -212,6 +212,21 @@ def test_reserved_entries_are_not_shown_before_submit(is_direct):
     assert memory.words[PRODUCER] == 5
 
 
+@ACCESSES
+def test_what_was_shown_past_the_ring_is_caught_up_with(is_direct):
+    memory, tx = make_tx(4, U32, is_direct=is_direct)
+    for shown in range(10):  # more than the ring holds: the kernel keeps up
+        position = (U32 + shown) & U32
+        assert tx.reserve(0)[1] == 0
+        tx.producer[0] = (position + 1) & U32
+        memory.add(CONSUMER, 1)
+        tx.catch_up()
+        assert memory.words[PRODUCER] == (position + 1) & U32
+    assert tx.reserve(9) == (9, 4)
+    tx.submit(4)
+    assert memory.words[PRODUCER] == 13
+
+
 def test_entries_wrap_with_the_ring_and_with_the_positions():
     _, tx = make_tx(8)
     assert tx.entries(6, 4).tolist() == [6, 7, 0, 1]

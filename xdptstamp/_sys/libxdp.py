@@ -211,3 +211,10 @@ class RingCalls:
     def publish(self, count: int) -> None:
         """Submit or release ``count`` entries."""
         self._publish(self._ring, count)
+
+    def catch_up(self) -> None:
+        """Go on from the producer position that somebody else wrote."""
+        ring = self._ring.contents
+        ring.cached_prod = ctypes.c_uint32.from_address(ring.producer).value
+        # As libxdp has it: a producer's cached consumer runs one ring ahead.
+        ring.cached_cons = ctypes.c_uint32.from_address(ring.consumer).value + ring.size

@@ -24,7 +24,6 @@ Frames = npt.NDArray[np.intp]
 
 _IDLE, _PENDING, _LOST = 0, 1, 2
 _REAP_BATCH = 256
-_now_ns, _TAI = time.clock_gettime_ns, time.CLOCK_TAI
 
 
 @dataclass(slots=True)
@@ -70,13 +69,11 @@ class InFlight:
         self._options = self._has_option.data
         self._states = self._state.data
         self._shift = xsk.umem.frame_size.bit_length() - 1
-        self._is_zero_copy = xsk.is_zero_copy
-        self._has_metadata = xsk.umem.tx_metadata_len > 0
         self._last_comp_ns = 0
-        self._waker = TxWaker(xsk, self._note_drop)
-        self.counts.wakeup_errors = self._waker.errors
+        self.waker = TxWaker(xsk, self._note_drop)
+        self.counts.wakeup_errors = self.waker.errors
         #: Wakes the kernel until it has taken what the Tx ring holds, or takes no more for now.
-        self.kick = self._waker.wake
+        self.kick = self.waker.wake
         self.last_completed = -1  # greatest submit number that completed
 
     @property
@@ -100,7 +97,8 @@ class InFlight:
         :raises SetupError: If the UMEM has no Tx metadata to go with the option: the kernel would
             take neither these packets nor any behind them.
         """
-        self._check_options(options)
+        if options and not self.xsk.umem.tx_metadata_len:
+            raise SetupError(self.xsk.ifname, "desc.options ask for Tx metadata; the UMEM has none")
         ring = self.xsk.tx
         position, count = ring.reserve(len(packets))
         assert count == len(packets), "num_free promised more than the Tx ring holds"
@@ -115,39 +113,10 @@ class InFlight:
         self.kick()
         # Written down only now: nobody but this thread reads it, and the packets need not wait.
         for addr, length in packets:
-            self._note_sent(addr, length, options, now_ns)
+            self.note_sent(addr, length, options, now_ns)
 
-    def send_one(self, addr: int, length: int, options: int) -> None:
-        """Do the same for one packet, which goes out sooner than alone in a list.
-
-        :raises SetupError: As :meth:`send`.
-        """
-        if options and not self._has_metadata:
-            self._check_options(options)
-        xsk, ring = self.xsk, self.xsk.tx
-        position, count = ring.reserve(1)
-        assert count, "num_free promised more than the Tx ring holds"
-        index = (position & ring.mask) * 2
-        words = ring.words
-        words[index] = addr
-        words[index + 1] = length | options << 32
-        if self._is_zero_copy or self._waker.is_needed:
-            now_ns = _now_ns(_TAI)
-            ring.submit(1)
-            self.kick()
-        else:
-            # Nothing else is in the ring: one call sends this packet.
-            shown = ring.consumer_position
-            now_ns = _now_ns(_TAI)
-            ring.submit(1)
-            self._waker.note_one(shown, xsk.wakeup_tx())
-        self._note_sent(addr, length, options, now_ns)
-
-    def _check_options(self, options: int) -> None:
-        if options and not self._has_metadata:
-            raise SetupError(self.xsk.ifname, "desc.options ask for Tx metadata; the UMEM has none")
-
-    def _note_sent(self, addr: int, length: int, options: int, now_ns: int) -> None:
+    def note_sent(self, addr: int, length: int, options: int, now_ns: int) -> None:
+        """Write down a packet that was just submitted, as :meth:`send` itself does."""
         frame = addr >> self._shift
         self._app[frame] = now_ns
         self._addr[frame] = addr
@@ -161,7 +130,7 @@ class InFlight:
     @property
     def needs_kick(self) -> bool:
         """Whether the last :attr:`kick` left packets in the Tx ring."""
-        return self._waker.is_needed
+        return self.waker.is_needed
 
     def _note_drop(self, position: int) -> None:
         ring = self.xsk.tx

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from xdptstamp import packet, stamp, txmd
+from xdptstamp import packet, ring, stamp, txmd
 from xdptstamp.measure.inflight import Frames, InFlight
+from xdptstamp.measure.quick import NOT_HERE, quick_path
 from xdptstamp.measure.rxmeta import (
     Metas,
     fill_csum_columns,
@@ -33,11 +35,6 @@ from xdptstamp.xsk import Xsk
 _META = struct.Struct("=IHH34xBBH")
 _VLAN_OF_META = struct.Struct("=HH")
 _VLAN_OFFSET = 32
-_VERSION = struct.Struct("=I")
-_VALID_OFFSET = 42
-# Of the program's making, whole: nothing is left to do but to send it.
-_READY, _IS_READY = VALID_REPLY, VALID_REPLY | VALID_VLAN
-_U32 = 0xFFFFFFFF
 
 _RX_BATCH = 16  # small: the first of a burst should not wait for the last
 
@@ -104,45 +101,30 @@ class Responder:
         self._shift = xsk.umem.frame_size.bit_length() - 1
         self._view = xsk.umem.view
         self._last_stamp_ns = 0
+        self._answer_one: Callable[[], int] | None = None
+        if config.has_replies and ring.uses_direct_access():
+            self._answer_one = quick_path(self.flight, self._options, self._note_answered)
 
     def serve(self, limit: int) -> int:
         """Receive what has come, at most ``limit`` packets, and answer it; returns how many."""
-        ring = self.xsk.rx
-        if ring.is_empty():
+        if limit < 1:
             return 0
+        count = self._answer_one() if self._answer_one is not None else NOT_HERE
+        return self._serve_any(limit) if count == NOT_HERE else count
+
+    def _serve_any(self, limit: int) -> int:
+        # Any packets, as many as there are.
+        ring = self.xsk.rx
         start, count = ring.peek(min(_RX_BATCH, limit, self.flight.num_free))
         if not count:
             return 0
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
-        words, index = ring.words, (start & ring.mask) * 2
-        if count == 1:
-            received = [(words[index], words[index + 1] & _U32)]
-            self._answer_one(*received[0])
-        else:
-            received = []
-            for position in range(start, start + count):
-                index = (position & ring.mask) * 2
-                received.append((words[index], words[index + 1] & _U32))
-            self._answer(received)
+        words, mask = ring.words, ring.mask
+        received = []
+        for position in range(start, start + count):
+            index = (position & mask) * 2
+            received.append((words[index], words[index + 1] & 0xFFFFFFFF))
         ring.release(count)
-        self._note(received, now_ns)
-        return count
-
-    def _answer_one(self, addr: int, length: int) -> None:
-        # The usual case; the same as _answer with less around it.
-        if self._has_replies and self._view[addr - META_LEN + _VALID_OFFSET] & _IS_READY == _READY:
-            if _VERSION.unpack_from(self._view, addr - META_LEN)[0] == META_VERSION:
-                self.flight.send_one(addr, length, self._options)
-                self.counts.answered += 1
-                return
-        reply = self._reply(addr, length) if self._has_replies else None
-        if reply is None:
-            self._unanswered.append(addr >> self._shift)
-        else:
-            self.flight.send_one(*reply, self._options)
-            self.counts.answered += 1
-
-    def _answer(self, received: list[tuple[int, int]]) -> None:
         replies = []
         for addr, length in received:
             reply = self._reply(addr, length) if self._has_replies else None
@@ -153,6 +135,9 @@ class Responder:
         if replies:
             self.flight.send(replies, self._options)
             self.counts.answered += len(replies)
+        for addr, length in received:
+            self._note(addr, length, now_ns)
+        return count
 
     def _reply(self, addr: int, length: int) -> tuple[int, int] | None:
         # Turns the request at addr into its reply; None: not a packet our program has checked.
@@ -177,18 +162,19 @@ class Responder:
         txmd.write_request(view, metadata_addr, self._flags, l4_offset, packet.UDP_CSUM_OFFSET)
         return addr, length
 
-    def _note(self, received: list[tuple[int, int]], now_ns: int) -> None:
-        # What the replies need not wait for.
-        seq, shift = self._numbers[0], self._shift
-        for addr, length in received:
-            frame = addr >> shift
-            self._seqs[frame] = seq
-            self._apps[frame] = now_ns
-            self._addrs[frame] = addr
-            self._lens[frame] = length
-            seq += 1
-        self._numbers[0] = seq
-        self.counts.received += len(received)
+    def _note(self, addr: int, length: int, now_ns: int) -> None:
+        # What the reply need not wait for.
+        frame = addr >> self._shift
+        self._seqs[frame] = self._numbers[0]
+        self._apps[frame] = now_ns
+        self._addrs[frame] = addr
+        self._lens[frame] = length
+        self._numbers[0] += 1
+        self.counts.received += 1
+
+    def _note_answered(self, addr: int, length: int, now_ns: int) -> None:
+        self._note(addr, length, now_ns)
+        self.counts.answered += 1
 
     def reap(self) -> int:
         """Note the completions that have come; returns how many."""

@@ -33,51 +33,47 @@ class TxWaker:
 
     def wake(self) -> None:
         """Wake the kernel until it has taken what the ring holds, or takes no more for now."""
-        xsk = self._xsk
-        if xsk.config.is_need_wakeup and not xsk.tx.needs_wakeup():
+        tx = self._xsk.tx
+        if self._xsk.config.is_need_wakeup and not tx.needs_wakeup():
             self.is_needed = False
             return
-        error = xsk.wakeup_tx() if xsk.is_zero_copy else self._send_in_copy_mode()
+        shown = tx.consumer_position
+        self.go_on(shown, self._xsk.wakeup_tx())
+
+    def go_on(self, shown: int, error: int) -> None:
+        """Do what is to be done after a first wakeup.
+
+        :param shown: the Tx ring's consumer position right before it.
+        :param error: what it returned.
+        """
+        self._note_taken(shown)
+        if error and not self._xsk.is_zero_copy:
+            error = self._send_the_rest(error)
         self.is_needed = error != 0
         if error and error != errno.EAGAIN:
             name = errno.errorcode.get(error, str(error))
             self.errors[name] = self.errors.get(name, 0) + 1
 
-    def note_one(self, shown: int, error: int) -> None:
-        """Note how the caller's own wakeup for one packet went (copy mode).
-
-        :param shown: the Tx ring's consumer position just before it.
-        :param error: what :meth:`Xsk.wakeup_tx` returned.
-        """
-        self._note_taken(shown)
-        self.is_needed = False
-        if error == errno.EBUSY:
-            self._note_drop()
-            self.wake()
-        elif error:
-            self.wake()
-
-    def _send_in_copy_mode(self) -> int:
+    def _send_the_rest(self, error: int) -> int:
         # The kernel sends inside the call: EBUSY is about one packet, EAGAIN says that the call's
         # share is sent, or that the NIC takes no more. Returns what the last call said.
         xsk, wakeups_left = self._xsk, None
-        while True:
-            shown = xsk.tx.consumer_position
-            error = xsk.wakeup_tx()
-            self._note_taken(shown)  # as it stood before the call, which does not wait for this
-            if not error:
-                return 0
+        while error:
             if error == errno.EBUSY:
                 self._note_drop()
             elif error != errno.EAGAIN:
-                return error
+                break
             elif wakeups_left is None:
                 shares = xsk.tx.num_waiting() // xsk.max_tx_skb_budget
                 wakeups_left = shares + _SPARE_WAKEUPS
             elif wakeups_left == 0:
-                return error
+                break
             else:
                 wakeups_left -= 1
+            shown = xsk.tx.consumer_position
+            error = xsk.wakeup_tx()
+            self._note_taken(shown)  # as it stood before the call, which does not wait for this
+        return error
 
     def _note_taken(self, shown: int) -> None:
         if (shown - self._taken) & _U32 <= self._xsk.tx.size:
