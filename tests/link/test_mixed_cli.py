@@ -100,24 +100,24 @@ def test_the_tables(here, out, shared_lab):
 def test_json_lines_of_a_sweep(here, out, tmp_path):
     csv_file = tmp_path / "samples.csv"
     done = here(
-        "--format", "jsonl", "--ratio", "1:1,0:1,1:10", "--size", "64,512", "--repeats", 2,
+        "--format", "jsonl", "--ratio", "1:10,0:1", "--size", "64,512", "--repeats", 2,
         "--duration", "20ms", "--seed", 7, "--fail-if", "missing > 0%", "--csv", csv_file,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run, settings, rounds = opened(out)
-    pairs = [(size, ratio) for size in (64, 512) for ratio in ((0, 1), (1, 1), (1, 10))]
+    pairs = [(size, ratio) for size in (64, 512) for ratio in ((0, 1), (1, 10))]
     assert settings == [Setting(size, *ratio) for size, ratio in pairs]
     # Each setting once a round, in the order that the seed gives; each after its warm-up.
     chance, order = random.Random(7), []
     for _ in range(2):
-        order.append(list(range(6)))
+        order.append(list(range(4)))
         chance.shuffle(order[-1])
     assert order != sorted(order)
     twice = [(number, index) for number, row in enumerate(order) for index in row for _ in (0, 1)]
     assert [(each.round, each.setting) for each in rounds] == twice
-    assert [each.is_warmup for each in rounds] == 12 * [True, False]
+    assert [each.is_warmup for each in rounds] == 8 * [True, False]
     found = lines_of(done)
-    assert [len(found[kind]) for kind in ("start", "round", "end")] == [1, 24, 1]
+    assert [len(found[kind]) for kind in ("start", "round", "end")] == [1, 16, 1]
     assert [each["sent"] for each in found["round"]] == [each.sent for each in rounds]
     assert found["start"][0]["info"]["obtained"]["seed"] == 7
     assert found["end"][0]["info"]["counts"]["rounds"] == run.info.counts["rounds"]
@@ -140,16 +140,6 @@ def test_a_bandwidth_limit_that_is_missed(here, out):
     assert "warning" not in "".join(rest), "what does not make it fail"
 
 
-def test_quiet_says_nothing_where_all_is_well(here, out):
-    done = here("--quiet", "--no-sink", "--ratio", "1:1", "--repeats", 1, "--duration", "20ms")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    run, _, rounds = opened(out)
-    seed = run.info.obtained["seed"]
-    expected = [0, 1]
-    random.Random(seed).shuffle(expected)
-    assert [each.setting for each in measured(rounds)] == expected, "a seed that reproduces it"
-
-
 def test_without_a_sink_the_nic_counts(here, out):
     done = here("--no-sink", "--ratio", "1:1", "--repeats", 1, "--duration", "20ms")
     assert done.returncode == 0
@@ -159,6 +149,9 @@ def test_without_a_sink_the_nic_counts(here, out):
     assert [each.nic_sent for each in rounds] == [each.sent for each in rounds]
     assert "no-sink" in keys_of(run, is_untrusted=False)
     assert "sink" not in run.info.partner
+    expected = [0, 1]
+    random.Random(run.info.obtained["seed"]).shuffle(expected)
+    assert [each.setting for each in measured(rounds)] == expected, "a seed that reproduces it"
 
 
 # -- what is sent
