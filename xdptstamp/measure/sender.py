@@ -342,8 +342,7 @@ class Sender:
     ) -> Sent:
         if self._throttled_since_ns:
             # As part of the duration, which ends with the last completion.
-            waited_ns = self._last_comp_monotonic_ns - self._throttled_since_ns
-            self._throttled_ns += max(waited_ns, 0)
+            self._throttled_ns += self._last_comp_monotonic_ns - self._throttled_since_ns
         self._holds.fold()
         numbers = np.arange(self._done, self._next)
         if self._num_early:
@@ -366,7 +365,7 @@ class Sender:
             completed_unexpected=self._num_unexpected,
             num_dropped=self._waker.num_dropped - self._dropped_before,
             duration_ns=max(self._last_comp_monotonic_ns - self._first_submit_ns, 0),
-            throttled_ns=self._throttled_ns,
+            throttled_ns=max(self._throttled_ns, 0),
             user_ns=round((after.ru_utime - before.ru_utime) * 1e9),
             system_ns=round((after.ru_stime - before.ru_stime) * 1e9),
             is_drained=is_drained,
