@@ -2,7 +2,7 @@
 """Which packets ask for a timestamp, against an oracle that takes them one by one."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from xdptstamp import stream
@@ -183,6 +183,7 @@ def test_intervals_leave_room_for_the_stamps_that_are_allowed(stamped, start, co
 
 
 @given(stamped=st.sets(st.integers(0, 100), max_size=20), before=st.integers(0, 100))
+@example(stamped={5}, before=6)
 def test_what_is_forgotten_stays_counted(stamped, before):
     pattern = EveryPattern(1)
     for now_ns, number in enumerate(sorted(stamped), 1):

@@ -322,6 +322,26 @@ def test_what_nobody_waits_for_is_counted_and_harms_nothing(tmp_path):
     assert run.run((1, 1)).completed_unexpected == len(injected)
 
 
+def test_one_that_comes_again_before_an_earlier_one_is_not_another_packets(tmp_path):
+    early, twice = [], []
+
+    def second_first(held):
+        if early:
+            twice.append(early.pop())
+            link.post(twice[-1])
+            return held
+        early.extend(held[1:2])
+        return held[1:2] or held
+
+    link = Link(second_first)
+    run = Run(link, tmp_path)
+    sent = run.run((1, 1))
+    assert len(twice) > 10
+    assert sent.completed_unexpected == len(twice)
+    assert_exact(run, (1, 1), sent)
+    assert_all_completed(sent)
+
+
 # Completions that never come
 
 
@@ -339,11 +359,9 @@ def test_completions_that_never_come_end_it_with_exact_books(tmp_path, soon_stal
     assert (sent.last_completed, sent.is_drained) == (65, True)
     stamped = [n for n in range(sent.sent) if n % 4 < 1]
     assert sorted([*run.numbers, *sent.uncompleted[sent.is_uncompleted_requested]]) == stamped
-    # Each was submitted with its batch: those of the rows around it.
-    app_ns = sent.uncompleted_app_ns.tolist()
+    # Each was submitted with its batch: 50 to 54, 55 to 59.
     times = dict(run.rows[:, [0, 2]].tolist())
-    assert app_ns == sorted(app_ns)
-    assert times[48] <= app_ns[0] <= times[56]
+    assert sent.uncompleted_app_ns.tolist() == [times[52]] * 3 + [times[56]]
     causes = stamp.causes_of_uncompleted(
         sent.uncompleted, sent.last_completed, is_drained=sent.is_drained
     )
@@ -458,6 +476,16 @@ def test_single_drops_are_told_apart(tmp_path, records_all):
     assert sent.wakeup_errors == {}
 
 
+def test_drops_of_a_stream_are_not_of_the_next(tmp_path):
+    link = Link()
+    link.unsent = lambda number: True
+    run = Run(link, tmp_path)
+    run.run((0, 1))
+    link.unsent = (7).__eq__
+    run.run((1, 0))
+    assert [n for n, (_, cause) in run.judged().items() if cause != Cause.NONE] == [7]
+
+
 # Stamps
 
 
@@ -476,15 +504,12 @@ def test_a_stamp_that_did_not_come_is_none_whatever_the_frame_had_before(tmp_pat
 
 def test_a_stamp_lies_between_submit_and_completion(tmp_path):
     run = Run(Link(), tmp_path)
-    run.run((1, 1))
+    run.run((1, 0))
     _, value, app_ns, comp_ns, previous_ns, _ = run.rows.T
     assert (app_ns <= value).all()
     assert (value <= comp_ns).all()
-    # From the completions before, which came at one moment or are these themselves.
-    assert previous_ns[0] == 0
-    assert (previous_ns < comp_ns).all()
-    moments = np.unique(comp_ns)
-    assert set(previous_ns.tolist()) <= {0, *moments.tolist()}
+    moments = dict(zip(comp_ns.tolist(), previous_ns.tolist(), strict=True))
+    assert list(moments.values()) == [0, *list(moments)[:-1]]
 
 
 # At most so many stamps pending
@@ -522,15 +547,24 @@ def test_without_a_limit_nothing_is_throttled(tmp_path):
     assert sent.throttled_ns == 0
 
 
-def test_waiting_for_a_stamp_that_never_comes_is_not_of_the_duration(tmp_path, soon_stalled):
+@pytest.mark.parametrize(("ratio", "num_sent"), [((1, 10), 11), ((1, 0), 1)])
+def test_waiting_without_any_completion_is_no_part_of_the_time(
+    tmp_path, soon_stalled, ratio, num_sent
+):
+    run = Run(Link(order=lambda held: []), tmp_path)
+    sent = run.run(ratio, look=lambda: None, max_pending=1)
+    # The plain ones behind the first went out; the next one that asks waited for the whole limit.
+    assert (sent.reason, sent.sent, sent.completed) == (STALLED, num_sent, 0)
+    assert sent.throttled_ns == sent.duration_ns == 0
+
+
+def test_waiting_ends_with_the_last_completion(tmp_path, soon_stalled):
     link = Link()
-    link.lost = (55).__eq__
+    link.lost = (33).__eq__
     run = Run(link, tmp_path)
-    sent = run.run((1, 10), look=lambda: None, max_pending=1)
-    # The plain ones behind it went out; the next one that asks waited for the whole limit.
-    assert (sent.reason, sent.sent) == (STALLED, 66)
-    assert sent.uncompleted.tolist() == [55]
-    assert 0 <= sent.throttled_ns <= sent.duration_ns < sender_module.STALL_LIMIT_NS
+    sent = run.run((1, 0), look=lambda: None, max_pending=1)
+    assert (sent.reason, sent.uncompleted.tolist()) == (STALLED, [33])
+    assert 0 < sent.throttled_ns <= sent.duration_ns < sender_module.STALL_LIMIT_NS
 
 
 def test_one_that_waits_for_its_turn_asks_once(tmp_path):
