@@ -404,6 +404,23 @@ def test_the_end_of_the_time_waits_for_the_last_completions(tmp_path, soon_stall
     assert_all_completed(sent)
 
 
+def test_the_drain_goes_on_as_long_as_completions_come(tmp_path, soon_stalled, monkeypatch):
+    clock, last = Clock(1000), [0]
+    monkeypatch.setattr(sender_module, "time", clock)
+
+    def one_each_20_ms(held):
+        if clock.now_ns < last[0] + 20_000_000:
+            return []
+        last[0] = clock.now_ns
+        return held[:1]
+
+    run = Run(Link(one_each_20_ms), tmp_path)
+    sent = run.run((1, 1), look=lambda: None, duration_ns=1_000_000)
+    assert sent.reason == "duration"
+    assert sent.duration_ns > 5 * sender_module.STALL_LIMIT_NS
+    assert_all_completed(sent)
+
+
 def test_an_interface_that_is_gone_is_not_waited_for(tmp_path):
     link = Link()
     link.lost = lambda number: number >= 20
