@@ -176,12 +176,15 @@ class PingPong:
         # One round over all queues; returns how much there was to do.
         work = 0
         for responder in self._responders:
-            work += responder.serve(self._limit - self._numbers[0]) + responder.reap()
+            work += responder.serve(self._limit - self._numbers[0])
+            if responder.flight.num_pending:
+                work += responder.reap()
         return work
 
     def _look_around(self) -> str | None:
         # What need not be done for each packet. Returns why to end, or None.
         for responder in self._responders:
+            responder.reap()  # what is not pending may complete as well: it was given up
             if responder.flight.needs_kick:
                 responder.flight.kick()
             if responder.num_unharvested >= _HARVEST_SIZE:
