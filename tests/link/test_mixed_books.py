@@ -242,12 +242,13 @@ def test_what_a_link_that_is_down_for_a_moment_loses_is_located(link, run_mixed,
     assert len(only_round_with(rounds, "DUT tx_dropped")) == 2
     for each in rounds:
         lost = each.located.get("DUT tx_dropped", 0)
-        assert lost == each.dropped_by_kernel
-        # Beside ours, what the stack says on its new link.
-        assert 0 <= each.nic_sent - (each.sent - lost) < 100
+        dropped = each.dropped_by_kernel
+        # Beside ours there are a few packets that the stack sends on a link that comes and goes.
+        assert 0 <= lost - dropped < 20
+        assert 0 <= each.nic_sent - (each.sent - dropped) < 20
         assert each.causes["invalid"] == each.requested - each.stamped
         if each.requested and lost:
-            assert abs(3 * each.causes["invalid"] - lost) <= 6
+            assert abs(3 * each.causes["invalid"] - dropped) <= 6
     assert done.returncode == 3
     assert keys_of(run, is_untrusted=True) == ["link-lost", "stamps-invalid"]
 
