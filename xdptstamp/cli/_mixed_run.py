@@ -12,7 +12,7 @@ from typing import Any
 from xdptstamp.bandwidth import totals
 from xdptstamp.checks import mixed_warnings
 from xdptstamp.cli._mixed_output import MixedOutput
-from xdptstamp.cli.mixed import Asked
+from xdptstamp.cli.params import Rate, Scheduling
 from xdptstamp.cli.session import (
     ResultOptions,
     Session,
@@ -38,6 +38,24 @@ from xdptstamp.store.rounds import rounds_json, write_rounds
 
 # Beside others: two of igc's four stamp registers are left to them.
 _POLITE_PENDING = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What a user asks of ``mixed`` that is neither the DUT's set-up nor a setting.
+
+    :param second_queue: of the second app; None: there is none.
+    :param max_pending: 0: no limit; None: whatever is polite.
+    """
+
+    to: str | None
+    dst_mac: str | None
+    rate: Rate | None
+    max_pending: int | None
+    has_sink: bool
+    second_queue: int | None
+    cpu: int | None
+    sched: Scheduling | None
 
 
 def run_mixed(

@@ -11,33 +11,16 @@ import click
 from click.core import ParameterSource
 
 from xdptstamp.cli import dut_options
-from xdptstamp.cli.params import DURATION, RATE, RATIOS, SIZES, Rate, Scheduling
+from xdptstamp.cli.params import DURATION, RATE, RATIOS, SIZES
 from xdptstamp.cli.session import ResultOptions, result_options
 from xdptstamp.stream import DEFAULT_PORT
 
 if TYPE_CHECKING:
+    from xdptstamp.cli._mixed_run import Asked
     from xdptstamp.measure.mixed_plan import MixedConfig
     from xdptstamp.rounds import Setting
 
 TX_RING_SIZE = 1024
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """What a user asks of ``mixed`` that is neither the DUT's set-up nor a setting.
-
-    :param second_queue: of the second app; None: there is none.
-    :param max_pending: 0: no limit; None: whatever is polite.
-    """
-
-    to: str | None
-    dst_mac: str | None
-    rate: Rate | None
-    max_pending: int | None
-    has_sink: bool
-    second_queue: int | None
-    cpu: int | None
-    sched: Scheduling | None
 
 
 @click.command("mixed")
@@ -187,6 +170,8 @@ def command(**options: Any) -> None:
 
 
 def _take_asked(options: dict[str, Any]) -> Asked:
+    from xdptstamp.cli._mixed_run import Asked
+
     _refuse_contradictions(options)
     second_queue = options.pop("second_queue")
     has_two_queues = options["has_two_apps"] and not options["same_queue"]
