@@ -2,6 +2,7 @@
 """Completed packets on their way to the recorder: nothing is lost but what a full disk refuses."""
 
 import errno
+import contextlib
 import itertools
 import os
 import resource
@@ -74,12 +75,13 @@ def small_disk(tmp_path, skip_or_fail):
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.fixture
-def file_limit():
-    """``file_limit(size)``: no file of this process grows beyond that."""
+@contextlib.contextmanager
+def file_limit(size):
+    """No file of this process grows beyond that: so nothing is to be printed meanwhile."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -186,11 +188,11 @@ def test_a_full_disk_is_noted_and_what_it_refused_is_counted(small_disk):
 
 
 @pytest.mark.parametrize("size", [0, 1, ROW_BYTES - 1, ROW_BYTES, 5 * ROW_BYTES + 7])
-def test_a_limit_anywhere_within_a_row(tmp_path, file_limit, size):
+def test_a_limit_anywhere_within_a_row(tmp_path, size):
     with Spool(tmp_path) as spool:
-        file_limit(size)
-        fill(spool, 0, 10, 3)
-        chunks = list(spool.chunks())
+        with file_limit(size):
+            fill(spool, 0, 10, 3)
+            chunks = list(spool.chunks())
         assert spool.error.errno == errno.EFBIG
         kept = size // ROW_BYTES
         assert numbers_of(chunks) == list(range(kept))
