@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Completed packets on their way to the recorder: nothing is lost but what a full disk refuses."""
 
-import errno
 import contextlib
+import errno
 import itertools
 import os
 import resource
