@@ -63,7 +63,7 @@ TX_RING_SIZE = 1024
 @click.option(
     "--batch",
     type=click.IntRange(1, TX_RING_SIZE),
-    default=512,
+    default=1024,
     show_default=True,
     metavar="N",
     help="Packets submitted together at most.",

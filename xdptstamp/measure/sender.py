@@ -57,7 +57,6 @@ class Sender:
         self._news = select.poll()
         for fd in news:
             self._news.register(fd, select.POLLIN)
-        self._share = self.batch if xsk.is_zero_copy else xsk.max_tx_skb_budget
         self._frames = TxFrames(xsk, self.batch)
         self._mask = xsk.tx.mask
         self._shift = xsk.umem.frame_size.bit_length() - 1
@@ -182,14 +181,7 @@ class Sender:
         self._next = end
         self._first_submit_ns = self._first_submit_ns or now_ns
         self._batches.append((end, time.clock_gettime_ns(time.CLOCK_TAI)))
-        # What one call sends is shown to the kernel before each call: more would only make it
-        # answer EAGAIN, and an exception costs more than the call.
-        left = count
-        while left:
-            part = min(left, self._share)
-            ring.submit(part)
-            self._waker.wake()
-            left -= part
+        self._waker.send(count)
         return count
 
     def _reap(self, now_ns: int) -> int:

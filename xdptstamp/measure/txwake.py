@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
+from xdptstamp._sys.if_xdp import XDP_RING_NEED_WAKEUP
 from xdptstamp.xsk import Xsk
 
 _U32 = 0xFFFFFFFF
@@ -28,8 +29,32 @@ class TxWaker:
         self.num_dropped = 0
         self.is_needed = False
         self._xsk = xsk
+        self._share = xsk.tx.size if xsk.is_zero_copy else xsk.max_tx_skb_budget
         self._on_drop = on_drop
         self._taken = xsk.tx.consumer_position  # how far the kernel is in the Tx ring
+
+    def send(self, count: int) -> None:
+        """Show the kernel ``count`` reserved packets and have it send them.
+
+        What one call sends is shown to it before each call: more would only make it answer
+        EAGAIN, and an exception costs more than the call.
+        """
+        xsk, submit, consumer = self._xsk, self._xsk.tx.submit, self._xsk.tx.consumer
+        flags, is_always_woken = self._xsk.tx.flags, not self._xsk.config.is_need_wakeup
+        wakeup_tx, share, is_left = xsk.wakeup_tx, self._share, False
+        while count:
+            part = share if count > share else count
+            submit(part)
+            count -= part
+            if is_always_woken or flags[0] & XDP_RING_NEED_WAKEUP:
+                shown = consumer[0]
+                error = wakeup_tx()
+                if error:
+                    self.go_on(shown, error)
+                is_left = error != 0 and self.is_needed
+        # Once for all calls that went well: it must never be a whole ring behind.
+        self._note_taken(consumer[0])
+        self.is_needed = is_left
 
     def wake(self) -> None:
         """Wake the kernel until it has taken what the ring holds, or takes no more for now."""
