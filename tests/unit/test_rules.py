@@ -116,10 +116,14 @@ def test_every_source_file_names_its_licence():
 
 
 def test_files_stay_short():
+    # What a run wrote is as long as it is.
+    is_run = {path.parent for path, _ in texts() if path.name == "run.json"}
     long = {
         str(path): len(text.splitlines())
         for path, text in texts()
-        if path.parts[0] != "tests" and len(text.splitlines()) > MAX_LINES
+        if path.parts[0] != "tests"
+        and path.parent not in is_run
+        and len(text.splitlines()) > MAX_LINES
     }
     assert long == {}
 
