@@ -174,9 +174,12 @@ def test_no_carrier_while_nobody_counts(shared_lab, here, out, monkeypatch):
     assert not settings[last.setting].is_baseline
     # In the two seconds without a link not one packet was sent, and none is said to be stamped.
     assert last.dropped_by_kernel > 0
-    assert last.located == {"DUT tx_dropped": last.dropped_by_kernel}
-    assert last.nic_sent == last.arrived == last.sent - last.dropped_by_kernel
-    assert last.stamped == last.arrived
+    # Beside ours there may be a few packets of the stack's own on a link that goes.
+    assert 0 <= last.located["DUT tx_dropped"] - last.dropped_by_kernel < 20
+    num_left = last.sent - last.dropped_by_kernel
+    assert last.nic_sent == last.arrived
+    assert 0 <= last.nic_sent - num_left < 20
+    assert last.stamped == num_left
     assert causes_of([last]) == {"invalid": last.dropped_by_kernel}
     # Half a second before, two of patience, and up to one until the kernel tells of the carrier.
     assert 2 * SECOND_NS < last.duration_ns < 6 * SECOND_NS
