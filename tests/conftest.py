@@ -6,6 +6,7 @@ that must be met: their skips become failures, so that no run is green for havin
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,21 @@ def _missing_capabilities():
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+@pytest.fixture
+def small_disk(request, tmp_path, skip_or_fail):
+    """A file system of 4 MB; ``parametrize("small_disk", ["64k"], indirect=True)`` sets it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = getattr(request, "param", "4m")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "xdptstamp-test", str(place)]
+    if os.geteuid() != 0:
+        skip_or_fail("root", "mounts a small disk")
+    done = subprocess.run(mount, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        skip_or_fail("root", f"cannot mount a small disk: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

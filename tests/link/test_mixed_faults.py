@@ -77,21 +77,6 @@ def partner_up_again(shared_lab):
     wait_carrier(shared_lab.ifname)
 
 
-@pytest.fixture
-def small_disk(tmp_path, skip_or_fail):
-    """A file system of 4 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "xdptstamp-test", str(place)]
-    done = subprocess.run(mount, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        skip_or_fail("root", f"cannot mount a small disk: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 class Fault:
     """Something that goes wrong once, and when it did."""
 

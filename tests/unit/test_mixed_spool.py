@@ -58,23 +58,6 @@ def numbers_of(chunks):
     return [number for rows in chunks for number in rows[:, 0].tolist()]
 
 
-@pytest.fixture
-def small_disk(tmp_path, skip_or_fail):
-    """A file system of 64 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "xdptstamp-test", str(place)]
-    if os.geteuid() != 0:
-        skip_or_fail("root", "mounts a small disk")
-    done = subprocess.run(mount, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        skip_or_fail("root", f"cannot mount a small disk: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @contextlib.contextmanager
 def file_limit(size):
     """No file of this process grows beyond that: so nothing is to be printed meanwhile."""
@@ -166,6 +149,7 @@ def test_clear_forgets_and_gives_the_room_back(spool):
     assert numbers_of(spool.chunks()) == [7, 8, 9]
 
 
+@pytest.mark.parametrize("small_disk", ["64k"], indirect=True)
 def test_a_full_disk_is_noted_and_what_it_refused_is_counted(small_disk):
     with Spool(small_disk) as spool:
         number = 0

@@ -121,23 +121,6 @@ def test_under_sudo_the_user_owns_all_of_the_run(tmp_path, monkeypatch, skip_or_
 # Full disks.
 
 
-@pytest.fixture
-def small_disk(tmp_path, skip_or_fail):
-    """A file system of 4 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "xdptstamp-test", str(place)]
-    if os.geteuid() != 0:
-        skip_or_fail("root", "mounts a small disk")
-    done = subprocess.run(mount, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        skip_or_fail("root", f"cannot mount a small disk: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def random_batch(first, num_samples=4096):
     batch = make_batch(num_samples, first)
     rng = np.random.default_rng(first)

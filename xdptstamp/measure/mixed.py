@@ -92,7 +92,6 @@ class Mixed:
         self._streams = secrets.randbits(16) << 16
         self._rules: list[mixed_samples.RulesFrom] = []
         self._next_rules_ns = 0
-        self._reason: str | None = None
 
     def run(self) -> MixedResult:
         """Measure every setting in every round, or until a stop or a failure."""

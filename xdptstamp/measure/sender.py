@@ -38,7 +38,6 @@ INTERFACE_GONE = "the interface is gone"
 _LOOK_NS = 100_000_000
 # How long the loop sleeps where it has nothing to do: the kernel wakes nobody for a completion.
 _IDLE_S = 50e-6
-_U32 = 0xFFFFFFFF
 
 
 class Sender:
