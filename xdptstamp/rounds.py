@@ -78,6 +78,8 @@ class Round:
 
     :param round: which repetition, from 0; ``setting``: index in the run's list of settings;
         ``order``: its place in the order of measuring.
+    :param stream: number that its packets carry (:mod:`xdptstamp.stream`); ``second_stream``: those
+        of the second app. None: not noted (by a version before), or there was none.
     :param duration_ns: from the first submit to the last completion.
     :param sent: descriptors submitted.
     :param lost: completions that never came, those of plain packets included.
@@ -101,6 +103,8 @@ class Round:
     setting: int
     order: int
     is_warmup: bool = False
+    stream: int | None = None
+    second_stream: int | None = None
     duration_ns: int = 0
     sent: int = 0
     dropped_by_kernel: int = 0

@@ -62,6 +62,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("queue_id", "u2", "", "", False, "queue of the interface"),
     Column("addr", "i8", "", "", True, "desc.addr: offset of the packet in the UMEM"),
     Column("len", "u4", "bytes", "", False, "desc.len: packet without FCS"),
+    Column("payload_id", "i8", "", "", True, "which packet: hash of the payload's first 24 bytes"),
     Column("rx_hw_ns", "i8", "ns", "phc", True, "NIC received the packet"),
     Column("rx_sw_ns", "i8", "ns", "tai", True, "kernel stack received the packet"),
     Column("rx_xdp_ns", "i8", "ns", "tai", True, "XDP program saw the packet"),
@@ -71,7 +72,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("tx_hw_ns", "i8", "ns", "phc", True, "NIC sent the packet"),
     Column("tx_sw_ns", "i8", "ns", "tai", True, "kernel let go of the packet (software stamp)"),
     Column("tx_comp_ns", "i8", "ns", "tai", True, "application saw the completion"),
-    Column("tx_wire_ns", "i8", "ns", "phc", True, "packet on the wire, as the model knows it"),
+    Column("tx_wire_ns", "i8", "ns", "phc", True, "sent packet on the wire, as the model knows it"),
+    Column(
+        "rx_wire_ns", "i8", "ns", "phc", True, "received packet on the wire, as the model knows"
+    ),
     Column("cause", "u1", "", "", True, "why a requested Tx stamp is missing"),
     Column("is_warmup", "?", "", "", False, "sample of the warm-up"),
     Column("round", "u4", "", "", False, "round of a repeated measurement, from 0"),
@@ -113,6 +117,7 @@ COLUMNS_OF_KIND: dict[str, tuple[str, ...]] = {
         "tx_csum",
         "tx_csum_want",
         "tx_csum_start",
+        "payload_id",
     ),
     "ping": ("seq", "len", "tx_app_ns", "tx_sw_ns", "rx_sw_ns", "rx_app_ns", "is_warmup", "round"),
     "mixed": (

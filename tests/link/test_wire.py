@@ -25,6 +25,7 @@ from tests.link.frames import (
     internet_sum,
 )
 from tests.link.responding import Responding, wait_until
+from xdptstamp.identity import PAYLOAD_BYTES, payload_ids
 from xdptstamp.measure.ping_pong import PingPongConfig
 from xdptstamp.program import META_DTYPE, META_LEN, META_VERSION
 from xdptstamp.sample import NULL
@@ -122,6 +123,22 @@ def test_padding_behind_the_packet_is_no_part_of_it(answering, port, version):
     port.send(request.build() + b"\xa5" * 17)
     (reply,) = port.replies(1)
     assert_answers(reply, request)
+
+
+@pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS)
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_row_tells_its_packet_by_its_payload(answering, port, version, tags):
+    before = answering.num_rows()
+    wanted = []
+    for length in (0, 3, 23, 24, 25, 1000):
+        payload = random.Random(length).randbytes(length)
+        port.send(port.request(version, payload=payload, tags=tags).build() + b"\xa5" * 17)
+        wanted.append(payload[:PAYLOAD_BYTES].ljust(PAYLOAD_BYTES, b"\0"))
+    port.replies(len(wanted))
+    rows = np.sort(answering.wait_rows(before + len(wanted)), order="seq")[before:]
+    ids = payload_ids(np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, PAYLOAD_BYTES))
+    assert sorted(rows["payload_id"].tolist()) == sorted(ids.tolist())
+    assert len(set(ids.tolist())) == len(wanted)
 
 
 @pytest.mark.parametrize("version", [4, 6])

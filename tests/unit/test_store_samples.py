@@ -112,6 +112,20 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
         list(iter_batches(run, ["tx_wire_ns"]))
 
 
+def test_a_file_from_before_a_column_has_nulls_for_it(tmp_path):
+    run = make_run(tmp_path, [make_batch(3)])
+    (file,) = sorted((run.path / "samples").iterdir())
+    table = pq.read_table(file)
+    pq.write_table(table.drop_columns(["payload_id", "cause"]), file)
+    (batch,) = iter_batches(run)
+    assert batch["payload_id"].tolist() == [NULL] * 3
+    assert batch["cause"].tolist() == [Cause.NONE] * 3
+    assert batch["seq"].tolist() == [0, 1, 2]
+    pq.write_table(table.drop_columns(["seq"]), file)
+    with pytest.raises(RunFileError, match="has no column seq"):
+        list(iter_batches(run))
+
+
 def test_files_are_read_in_the_order_of_their_numbers(tmp_path):
     run = make_run(tmp_path, [make_batch(1), make_batch(1, first=1)])
     samples = run.path / "samples"

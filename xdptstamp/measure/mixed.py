@@ -125,12 +125,13 @@ class Mixed:
     def _measure(self, each: Round, setting: Setting, duration_ns: int) -> str | None:
         """Measure one setting once; returns why everything must end now, or None."""
         around, stream_id = self._around, self._next_stream()
+        each.stream = stream_id
         phase = self._phase(setting, stream_id, duration_ns)
         opened = self._books.open()
         with contextlib.ExitStack() as stack:
             app = around.second_app if setting.has_second_app else None
             if app is not None:
-                app_stream = self._next_stream()
+                each.second_stream = app_stream = self._next_stream()
                 packet = self._packet(setting.size_bytes, app_stream, (1, 0))
                 app.start(packet, payload_offset(around.route), setting.every_ns)
                 stack.callback(app.stop)

@@ -22,6 +22,7 @@ from xdptstamp.measure.quick import NOT_HERE, quick_path
 from xdptstamp.measure.rxmeta import (
     Metas,
     fill_csum_columns,
+    fill_payload_ids,
     fill_rx_columns,
     is_ours,
     read_meta,
@@ -232,6 +233,7 @@ class Responder:
         rows["queue_id"] = self.xsk.queue_id
         rows["rx_app_ns"] = self._rx_app_ns[frames]
         fill_rx_columns(rows, meta)
+        fill_payload_ids(rows, self.xsk.umem, meta, self._rx_addr[frames])
         return rows
 
     def _unanswered_rows(self, frames: Frames) -> Batch:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdptstamp import packet
+from xdptstamp.identity import PAYLOAD_BYTES, payload_ids
 from xdptstamp.program import (
     META_DTYPE,
     META_LEN,
@@ -60,6 +61,17 @@ def fill_csum_columns(rows: Batch, umem: Umem, meta: Metas, shift: Addrs, tx_add
     rows["tx_csum"] = field.view(">u2").reshape(-1)
     rows["tx_csum_want"] = meta["udp_csum"].byteswap()
     rows["tx_csum_start"] = csum_start
+
+
+def fill_payload_ids(rows: Batch, umem: Umem, meta: Metas, rx_addrs: Addrs) -> None:
+    """Fill ``payload_id`` of packets whose UDP payload still stands where it came, answered or not.
+
+    :param rx_addrs: where they came.
+    """
+    udp = umem.gather(rx_addrs + meta["l4_offset"], packet.UDP_LEN + PAYLOAD_BYTES)
+    length = udp[:, 4:6].copy().view(">u2").astype(np.int64) - packet.UDP_LEN
+    is_payload = np.arange(PAYLOAD_BYTES) < length
+    rows["payload_id"] = payload_ids(udp[:, packet.UDP_LEN :] * is_payload)
 
 
 # bit of valid: (column, field) pairs that it vouches for.

@@ -10,7 +10,7 @@ from pathlib import Path
 from xdptstamp.errors import RunFileError
 from xdptstamp.run import Run
 from xdptstamp.runinfo import RunInfo
-from xdptstamp.sample import COLUMNS_OF_KIND, Batch
+from xdptstamp.sample import COLUMNS_OF_KIND, Batch, column
 from xdptstamp.store.files import file_error
 from xdptstamp.store.rundir import INFO_NAME, SAMPLES_NAME, decode_info, is_being_written
 
@@ -84,10 +84,13 @@ def _iter_file(file: Path, names: Sequence[str]) -> Iterator[Batch]:
 
     try:
         with pq.ParquetFile(file, pre_buffer=False) as parquet:
-            missing = [name for name in names if name not in parquet.schema_arrow.names]
+            there = set(parquet.schema_arrow.names)
+            missing = [n for n in names if n not in there and not column(n).is_nullable]
             if missing:
                 raise RunFileError(file, f"has no column {', '.join(missing)}")
-            for records in parquet.iter_batches(CHUNK_ROWS, columns=list(names), use_threads=False):
+            # What may be null is null in a file from before the column was.
+            read = [name for name in names if name in there]
+            for records in parquet.iter_batches(CHUNK_ROWS, columns=read, use_threads=False):
                 yield to_batch(records, names)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFileError(file, f"cannot read these samples: {error}") from error

@@ -41,13 +41,17 @@ def to_arrow(batch: Batch, schema: Any) -> Any:
 
 
 def to_batch(records: Any, columns: Sequence[str]) -> Batch:
-    """A batch of ``columns`` from a ``pyarrow.RecordBatch`` that has them.
+    """A batch of ``columns`` from a ``pyarrow.RecordBatch``; one that it lacks is null throughout.
 
     :raises ValueError: If a column has not the type this version writes.
     """
     batch = np.empty(records.num_rows, dtype=[(name, column(name).dtype) for name in columns])
+    there = set(records.schema.names)
     for name in columns:
-        batch[name] = _from_array(records.column(name), column(name))
+        if name in there:
+            batch[name] = _from_array(records.column(name), column(name))
+        else:
+            batch[name] = Cause.NONE if name == "cause" else NULL
     return batch
 
 
