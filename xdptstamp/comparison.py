@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a NIC's clock (PHC) compares with CLOCK_TAI over a run, and times moved between the two.
+
+Between two samples the offset is
+interpolated in a straight line, but never where one of the clocks was set or the adapter reset in
+between; what no two samples cover is refused. Integers throughout: nothing absolute is ever a
+float.
+
+The stated uncertainty of an interpolated offset is the sum of
+
+- the greater uncertainty of the two samples (half of the shortest window in which the system clock
+  was read on both sides of the PHC),
+- how far the samples at both ends lie off the straight line through their neighbours, which is
+  what a change of rate, or a step too small to be told from one, can make of the line,
+- one part in a million of the time to the nearer sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from xdptstamp.clock import Bools, ClockSample, Int64s
+from xdptstamp.sample import NULL
+
+#: Samples further apart than this are not interpolated between.
+MAX_GAP_NS = 60_000_000_000
+
+_NS_PER_S = 1_000_000_000
+_FLOOR_PPB = 1_000
+# Beyond the samples: NTP slews a clock by up to 500 ppm (MAXFREQ, include/linux/timex.h), at any
+# moment. Where two samples do not tell the rate yet, it may be anything up to one per cent.
+_WANDER_PPB, _MAX_RATE_PPB = 500_000, 10_000_000
+_RATE_SAMPLES = 16
+# Further from a sample than this an offset is as uncertain as it gets.
+_FAR_NS = 1_000_000_000_000
+_SHIFT = 20
+_FIRST, _LAST = -(1 << 62), 1 << 62
+
+
+class Comparison:
+    """The samples of a run in the order of time, and what follows from them.
+
+    Samples that can be interpolated between form a stretch; a step or a reset ends it. Grows by one
+    sample at a time without looking at all others again.
+    """
+
+    def __init__(self, samples: Iterable[ClockSample] = ()) -> None:
+        self._samples: list[ClockSample] = []
+        self._breaks: list[tuple[int, int]] = []
+        # Of each sample, with room to grow: its times, how wrong it may be, how far off the line
+        # between its neighbours it is, the number of the stretch it is in.
+        self._tai, self._phc, self._sure, self._bend, self._stretch = np.zeros((5, 0), np.int64)
+        self._starts: list[int] = []  # index of the first sample of each stretch
+        for sample in samples:
+            self.add(sample)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def samples(self) -> tuple[ClockSample, ...]:
+        """All of them."""
+        return tuple(self._samples)
+
+    @property
+    def num_stretches(self) -> int:
+        """Stretches; one more than there were steps and resets."""
+        return len(self._starts)
+
+    @property
+    def has_cover(self) -> bool:
+        """Whether any time lies between two samples of one stretch."""
+        return len(self._samples) > len(self._starts)
+
+    def add(self, sample: ClockSample, *, continues: bool | None = None) -> bool:
+        """Take in a sample, later than those before.
+
+        :param continues: whether it goes on with the stretch before; None: find out.
+        :return: whether it does; the first of all does.
+        """
+        if continues is None:
+            continues = self._continues(sample)
+        count = len(self._samples)
+        if count == len(self._tai):
+            self._grow(max(64, 2 * count))
+        self._samples.append(sample)
+        self._tai[count], self._phc[count] = sample.tai_ns, sample.phc_ns
+        self._sure[count], self._bend[count] = sample.uncertainty_ns, 0
+        if not continues or not count:
+            self._starts.append(count)
+        self._stretch[count] = len(self._starts) - 1
+        if count >= 2 and self._stretch[count] == self._stretch[count - 2]:
+            self._bend[count - 1] = self._off_line(count - 1)
+        return continues
+
+    def note_break(self, first_ns: int, last_ns: int) -> None:
+        """Never interpolate across what happened somewhere from first to last (CLOCK_TAI)."""
+        self._breaks.append((first_ns, last_ns))
+        kept, starts = self._samples, set(self._starts)
+        for index in range(len(kept) - 1, 0, -1):
+            if kept[index].tai_ns < first_ns:
+                break
+            if kept[index - 1].tai_ns <= last_ns:
+                starts.add(index)
+        if len(starts) > len(self._starts):
+            self._starts = []
+            self._samples = []
+            for index, sample in enumerate(kept):
+                self.add(sample, continues=index not in starts)
+
+    def last_step_ns(self) -> int:
+        """How much the offset changed where the last stretch began; 0: there is one alone."""
+        if len(self._starts) < 2:
+            return 0
+        start = self._starts[-1]
+        return self._samples[start].offset_ns - self._samples[start - 1].offset_ns
+
+    def drift_ppb(self) -> tuple[int, int] | None:
+        """How much faster than CLOCK_TAI the PHC runs, and how wrong that may be, over the longest
+        stretch; None where none has two samples."""
+        start, end = max(self._bounds(), key=lambda each: each[1] - each[0], default=(0, 0))
+        if start == end:
+            return None
+        first, last = self._samples[start], self._samples[end]
+        span_ns = last.tai_ns - first.tai_ns
+        change_ns = last.offset_ns - first.offset_ns
+        sure_ns = first.uncertainty_ns + last.uncertainty_ns
+        half = span_ns // 2
+        return (change_ns * _NS_PER_S + half) // span_ns, -(-sure_ns * _NS_PER_S // span_ns)
+
+    def offset_at(self, tai_ns: int) -> tuple[int, int] | None:
+        """PHC minus CLOCK_TAI at a time, and how wrong that may be; None where not covered."""
+        at = np.array([tai_ns])
+        stretch = int(self.stretch_of(at, at)[0])
+        if stretch < 0:
+            return None
+        index = self._ahead(at, self._tai, *list(self._bounds())[stretch])
+        offset, sure = self._inside(at, index, self._tai)
+        return int(offset[0]), int(sure[0])
+
+    def to_tai(self, phc_ns: Int64s, first_ns: Int64s, last_ns: Int64s) -> tuple[Int64s, Int64s]:
+        """Times of the PHC on CLOCK_TAI.
+
+        :param phc_ns: :data:`~xdptstamp.sample.NULL` where there is none.
+        :param first_ns: times on CLOCK_TAI, close by, ``last_ns`` too: all of one event must lie in
+            one stretch, so that nothing is taken across a step.
+        :return: the times and how wrong each may be; both NULL where no comparison covers it.
+        """
+        tai, sure = np.full(len(phc_ns), NULL), np.full(len(phc_ns), NULL)
+        stretches = np.where(phc_ns == NULL, -1, self.stretch_of(first_ns, last_ns))
+        for stretch in np.unique(stretches[stretches >= 0]).tolist():
+            start, end = list(self._bounds())[stretch]
+            is_in = (phc_ns >= self._phc[start]) & (phc_ns <= self._phc[end])
+            rows = np.flatnonzero((stretches == stretch) & is_in)
+            at = phc_ns[rows]
+            index = self._ahead(at, self._phc, start, end)
+            offset, sure[rows] = self._inside(at, index, self._phc)
+            tai[rows] = at - offset
+        return tai, sure
+
+    def stretch_of(self, first_ns: Int64s, last_ns: Int64s) -> Int64s:
+        """The stretch that covers all from first to last (CLOCK_TAI); -1: none does."""
+        count = len(self._samples)
+        found = np.full(len(first_ns), -1)
+        if not self.has_cover:
+            return found
+        tai, stretch = self._tai[:count], self._stretch[:count]
+        before = np.searchsorted(tai, first_ns, side="right") - 1
+        behind = np.searchsorted(tai, last_ns, side="left")
+        is_in = (before >= 0) & (behind < count) & (first_ns <= last_ns)
+        before, behind = np.clip(before, 0, None), np.clip(behind, None, count - 1)
+        is_in &= stretch[before] == stretch[behind]
+        # There is no line through a sample alone.
+        sizes = np.diff([*self._starts, count])
+        return np.where(is_in & (sizes[stretch[before]] > 1), stretch[before], found)
+
+    def is_possible(self, stamps: Int64s, first_ns: Int64s, last_ns: Int64s) -> Bools:
+        """Whether each stamp of the PHC can be of a moment from first to last (CLOCK_TAI).
+
+        Times beyond the samples are taken to run on as before, the less surely the further away.
+        Between two stretches either may hold.
+        """
+        found = np.zeros(len(stamps), np.bool_)
+        if not len(stamps):
+            return found
+        bounds = list(self._bounds())
+        for number, (start, end) in enumerate(bounds):
+            since = self._tai[start - 1] if number else _FIRST
+            until = self._tai[end + 1] if number + 1 < len(bounds) else _LAST
+            is_here = (last_ns >= since) & (first_ns <= until)
+            if not is_here.any():
+                continue
+            low, low_sure = self._anywhere(np.clip(first_ns, since, until), start, end)
+            high, high_sure = self._anywhere(np.clip(last_ns, since, until), start, end)
+            found |= is_here & (stamps >= low - low_sure) & (stamps <= high + high_sure)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The samples by column, for the run info."""
+        starts = set(self._starts)
+        return {
+            "tai_ns": [each.tai_ns for each in self._samples],
+            "phc_ns": [each.phc_ns for each in self._samples],
+            "uncertainty_ns": [each.uncertainty_ns for each in self._samples],
+            "tai_offset_s": [each.tai_offset_s for each in self._samples],
+            "method": [each.method for each in self._samples],
+            "continues": [index not in starts for index in range(len(self._samples))],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Comparison:
+        """The opposite of :meth:`to_json`.
+
+        :raises KeyError, TypeError, ValueError: If it is not that.
+        """
+        names = ("tai_ns", "phc_ns", "uncertainty_ns", "tai_offset_s", "method", "continues")
+        found = cls()
+        for *values, continues in zip(*(data[name] for name in names), strict=True):
+            found.add(ClockSample(*values), continues=continues)
+        return found
+
+    def _grow(self, size: int) -> None:
+        arrays = np.zeros((5, size), np.int64)
+        arrays[:, : len(self._tai)] = self._tai, self._phc, self._sure, self._bend, self._stretch
+        self._tai, self._phc, self._sure, self._bend, self._stretch = arrays
+
+    def _continues(self, sample: ClockSample) -> bool:
+        if not self._samples:
+            return True
+        last = self._samples[-1]
+        gap_ns = sample.tai_ns - last.tai_ns
+        is_orderly = 0 < gap_ns <= MAX_GAP_NS and sample.phc_ns > last.phc_ns
+        if not is_orderly or self._is_broken(last.tai_ns, sample.tai_ns):
+            return False
+        start, end = self._starts[-1], len(self._samples) - 1
+        expected, sure = self._anywhere(np.array([sample.tai_ns]), start, end)
+        return abs(sample.phc_ns - int(expected[0])) <= sample.uncertainty_ns + int(sure[0])
+
+    def _is_broken(self, start_ns: int, end_ns: int) -> bool:
+        return any(first <= end_ns and last >= start_ns for first, last in self._breaks)
+
+    # (first, last) sample of each stretch.
+    def _bounds(self) -> Iterator[tuple[int, int]]:
+        ends = [start - 1 for start in self._starts[1:]] + [len(self._samples) - 1]
+        yield from zip(self._starts, ends, strict=True) if self._samples else ()
+
+    def _off_line(self, index: int) -> int:
+        # How far a sample lies off the line between its neighbours.
+        before, own, behind = self._samples[index - 1 : index + 2]
+        change = behind.offset_ns - before.offset_ns
+        span = behind.tai_ns - before.tai_ns
+        line = before.offset_ns + change * (own.tai_ns - before.tai_ns) // span
+        return abs(own.offset_ns - line)
+
+    # The sample ahead of each time within a stretch of two or more.
+    def _ahead(self, at: Int64s, axis: Int64s, start: int, end: int) -> Int64s:
+        index: Int64s = np.searchsorted(axis[start : end + 1], at, side="right") - 1 + start
+        return np.clip(index, start, end - 1)
+
+    def _inside(self, at: Int64s, index: Int64s, axis: Int64s) -> tuple[Int64s, Int64s]:
+        """PHC minus CLOCK_TAI, and how wrong that may be, on lines from sample ``index`` on.
+
+        :param axis: what ``at`` are times of, the samples' times on CLOCK_TAI or on the PHC.
+        """
+        behind = index + 1
+        offset = self._phc[index] - self._tai[index]
+        change = self._phc[behind] - self._tai[behind] - offset
+        since, until = at - axis[index], axis[behind] - at
+        offset = offset + _scaled(since, change, axis[behind] - axis[index])
+        left, right = self._bend[index], self._bend[behind]
+        # The first and the last line of a stretch have a neighbour on one side only.
+        is_first = (index == 0) | (self._stretch[index - 1] != self._stretch[index])
+        count = len(self._samples)
+        is_last = (behind == count - 1) | (
+            self._stretch[np.minimum(behind + 1, count - 1)] != self._stretch[behind]
+        )
+        bend = np.where(is_first, right, left) + np.where(is_last, left, right)
+        sure = np.maximum(self._sure[index], self._sure[behind])
+        return offset, sure + bend + _parts(np.minimum(since, until), _FLOOR_PPB)
+
+    def _anywhere(self, at: Int64s, start: int, end: int) -> tuple[Int64s, Int64s]:
+        """The PHC at times on CLOCK_TAI, and how wrong that may be, by the stretch from sample
+        ``start`` to ``end`` also ahead of it and behind it."""
+        phc, sure = np.empty_like(at), np.empty_like(at)
+        is_before, is_behind = at < self._tai[start], at > self._tai[end]
+        is_inside = ~is_before & ~is_behind
+        if is_inside.any():
+            if start == end:
+                phc[is_inside], sure[is_inside] = self._phc[end], self._sure[end]
+            else:
+                times = at[is_inside]
+                index = self._ahead(times, self._tai, start, end)
+                offset, sure[is_inside] = self._inside(times, index, self._tai)
+                phc[is_inside] = times + offset
+        for rows, first, last, near in (
+            (is_before, start, min(start + _RATE_SAMPLES - 1, end), start),
+            (is_behind, max(end - _RATE_SAMPLES + 1, start), end, end),
+        ):
+            if rows.any():
+                phc[rows], sure[rows] = self._beyond(at[rows], first, last, near)
+        return phc, sure
+
+    def _beyond(self, at: Int64s, first: int, last: int, near: int) -> tuple[Int64s, Int64s]:
+        # On from sample `near` at the rate from sample `first` to `last`.
+        one, other, nearest = self._samples[first], self._samples[last], self._samples[near]
+        span_ns, change_ns = other.tai_ns - one.tai_ns, other.offset_ns - one.offset_ns
+        rate_ppb = _MAX_RATE_PPB
+        if span_ns:
+            sure_ns = one.uncertainty_ns + other.uncertainty_ns
+            rate_ppb = min(sure_ns * _NS_PER_S // span_ns + 1, _MAX_RATE_PPB)
+        if rate_ppb >= _MAX_RATE_PPB:
+            span_ns, change_ns = 1, 0
+        away = np.clip(at - nearest.tai_ns, -_FAR_NS, _FAR_NS)
+        offset = nearest.offset_ns + _scaled(away, np.int64(change_ns), np.int64(span_ns))
+        doubt = _parts(np.abs(away), rate_ppb + _WANDER_PPB)
+        return at + offset, nearest.uncertainty_ns + int(self._bend[near]) + doubt
+
+
+def _scaled(value: Int64s, part: Int64s | np.int64, whole: Int64s | np.int64) -> Int64s:
+    # value * part // whole, exactly: in two steps, so that nothing passes 63 bits as long as value
+    # is below 2**43 and part and whole are below 2**40.
+    high, low = value >> _SHIFT, value & ((1 << _SHIFT) - 1)
+    quotient: Int64s = high * part // whole
+    rest: Int64s = high * part - quotient * whole
+    small: Int64s = ((rest << _SHIFT) + low * part) // whole
+    return (quotient << _SHIFT) + small
+
+
+def _parts(value: Int64s, ppb: int) -> Int64s:
+    # value * ppb / 10**9, rounded up.
+    seconds = value // _NS_PER_S
+    rest = value - seconds * _NS_PER_S
+    return seconds * ppb - (-rest * ppb // _NS_PER_S)
