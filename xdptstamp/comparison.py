@@ -99,17 +99,18 @@ class Comparison:
     def note_break(self, first_ns: int, last_ns: int) -> None:
         """Never interpolate across what happened somewhere from first to last (CLOCK_TAI)."""
         self._breaks.append((first_ns, last_ns))
-        kept, starts = self._samples, set(self._starts)
-        for index in range(len(kept) - 1, 0, -1):
-            if kept[index].tai_ns < first_ns:
+        new = []
+        for index in range(len(self._samples) - 1, 0, -1):
+            if self._samples[index].tai_ns < first_ns:
                 break
-            if kept[index - 1].tai_ns <= last_ns:
-                starts.add(index)
-        if len(starts) > len(self._starts):
-            self._starts = []
-            self._samples = []
-            for index, sample in enumerate(kept):
-                self.add(sample, continues=index not in starts)
+            if self._samples[index - 1].tai_ns <= last_ns and index not in self._starts:
+                new.append(index)
+        self._starts = sorted([*self._starts, *new])
+        for index in new:
+            self._bend[index - 1 : index + 1] = 0
+        is_start = np.zeros(len(self._samples), np.int64)
+        is_start[self._starts] = 1
+        self._stretch[: len(is_start)] = np.cumsum(is_start) - 1
 
     def last_step_ns(self) -> int:
         """How much the offset changed where the last stretch began; 0: there is one alone."""
@@ -197,6 +198,10 @@ class Comparison:
             high, high_sure = self._anywhere(np.clip(last_ns, since, until), start, end)
             found |= is_here & (stamps >= low - low_sure) & (stamps <= high + high_sure)
         return found
+
+    def refresh(self) -> bool:
+        """Whoever has the clock samples it; there is nothing to learn here."""
+        return False
 
     def to_json(self) -> dict[str, Any]:
         """The samples by column, for the run info."""

@@ -8,7 +8,6 @@ program resets some adapters (igc), so carrier, the hwtstamp setting and the soc
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xdptstamp._sys import libxdp
+from xdptstamp.clock import UnknownClock
 from xdptstamp.collect import missing_capabilities
 from xdptstamp.drivers import Driver, known_driver
 from xdptstamp.errors import SetupError
@@ -25,6 +25,7 @@ from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp
 from xdptstamp.linkwatch import HasFileno, LinkWatch
 from xdptstamp.nic import Nic
 from xdptstamp.phc import Phc
+from xdptstamp.phcwatch import PhcWatch
 from xdptstamp.program import Program, ProgramConfig, XdpMode
 from xdptstamp.stamp import StampRules
 from xdptstamp.txmd import METADATA_LEN
@@ -40,9 +41,6 @@ RING_RESERVE = 4
 
 _CARRIER_TIMEOUT_S = 10.0
 _MAX_FRAME_OVERHEAD = 14 + 2 * 4  # Ethernet header and two VLAN tags
-# Room for the true PHC offset to move between two samplings of it, which are a second apart, and
-# while a stamp is pending (20 s at 200 ppm is 4 ms).
-_PHC_UNCERTAINTY_NS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Dut:
     xsks: list[Xsk]
     guard: HwtstampGuard
     capacity: int
-    phc: Phc | None = None
+    clocks: PhcWatch | None = None
     setup_notes: list[str] = field(default_factory=list)
 
     @property
@@ -109,30 +107,22 @@ class Dut:
         return all(xsk.is_zero_copy for xsk in self.xsks)
 
     def stamp_rules(self) -> StampRules:
-        """What stamps can be now: the hwtstamp setting and the PHC's offset are read anew."""
+        """What stamps can be now: the hwtstamp setting is read anew.
+
+        Without a PHC nothing can be ruled out by their times.
+        """
         if not self.is_hardware:
             return StampRules()
         timeout_s = self.driver.tx_timeout_s if self.driver else None
         hwtstamp = NicHwtstamp(self.nic).get()
-        offset_ns, uncertainty_ns = self._phc_offset()
         return StampRules(
             is_hardware=True,
             is_offered=self.features.is_tx_timestamp is not False,
             is_hwtstamp_on=None if hwtstamp is None else hwtstamp.is_tx_on,
             timeout_ns=None if timeout_s is None else round(timeout_s * 1_000_000_000),
             num_slots=(self.driver.num_stamp_slots if self.driver else None) or 1,
-            stamp_clock_offset_ns=offset_ns,
-            uncertainty_ns=uncertainty_ns,
+            clock=self.clocks or UnknownClock(),
         )
-
-    def _phc_offset(self) -> tuple[int, int]:
-        # PHC minus CLOCK_TAI, and how wrong that may be. Without a PHC nothing can be ruled out.
-        if self.phc is None:
-            return 0, 1 << 62
-        before = time.clock_gettime_ns(time.CLOCK_TAI)
-        phc_ns = self.phc.now_ns()
-        after = time.clock_gettime_ns(time.CLOCK_TAI)
-        return phc_ns - (before + after) // 2, (after - before) // 2 + _PHC_UNCERTAINTY_NS
 
     def obtained(self) -> dict[str, Any]:
         """What was obtained, for the run info."""
@@ -209,7 +199,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
             xsks=xsks,
             guard=guard,
             capacity=capacity(nic, mode, xsks[0].tx.size),
-            phc=_open_phc(nic, mode, notes, stack),
+            clocks=_watch_phc(nic, mode, notes, stack),
             setup_notes=notes,
         )
 
@@ -321,12 +311,14 @@ def capacity(nic: Nic, mode: Mode, tx_size: int) -> int:
     return max(1, min(tx_size, sizes.tx - RING_RESERVE))
 
 
-def _open_phc(nic: Nic, mode: Mode, notes: list[str], stack: contextlib.ExitStack) -> Phc | None:
+def _watch_phc(
+    nic: Nic, mode: Mode, notes: list[str], stack: contextlib.ExitStack
+) -> PhcWatch | None:
     info = nic.timestamping_info() if mode == "zero-copy" else None
     if info is None or info.phc_index < 0:
         return None
     try:
-        return stack.enter_context(Phc(info.phc_index))
+        return PhcWatch(stack.enter_context(Phc(info.phc_index)))
     except SetupError as error:
         notes.append(f"stamps are not checked against the PHC's time: {error}")
         return None

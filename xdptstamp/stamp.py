@@ -12,17 +12,15 @@ of one length, one element a packet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from xdptstamp import txmd
+from xdptstamp.clock import Bools, Int64s, SameClock, StampClock
 from xdptstamp.sample import NULL, Cause
 from xdptstamp.umem import Umem
-
-Int64s = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 _SENTINEL_MASK = np.uint64(txmd.SENTINEL)
 # A completion this close to the driver's timeout was released by it, as a share of it. The
@@ -57,8 +55,7 @@ class StampRules:
     :param is_hwtstamp_on: the NIC's hwtstamp setting as read back; None: it has none.
     :param timeout_ns: when the driver gives a stamp up; None: not known.
     :param num_slots: stamps that can be pending at once, and so be lost at once.
-    :param stamp_clock_offset_ns: the stamp's clock minus CLOCK_TAI.
-    :param uncertainty_ns: how wrong that offset may be; the window is wider by it on both sides.
+    :param clock: the clock that stamps are on: what its times are on CLOCK_TAI, and how sure.
     """
 
     is_hardware: bool = False
@@ -66,8 +63,7 @@ class StampRules:
     is_hwtstamp_on: bool | None = None
     timeout_ns: int | None = None
     num_slots: int = 1
-    stamp_clock_offset_ns: int = 0
-    uncertainty_ns: int = 0
+    clock: StampClock = field(default_factory=SameClock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +94,11 @@ def judge(rules: StampRules, done: Completed) -> tuple[Int64s, npt.NDArray[np.ui
     """
     has_value = ((done.values & _SENTINEL_MASK) != _SENTINEL_MASK) & done.is_requested
     stamps = np.where(has_value, done.values, 0).astype(np.int64)
-    earliest = done.tx_app_ns + (rules.stamp_clock_offset_ns - rules.uncertainty_ns)
-    # 0 is no time, and what would be negative passes the limits of int64, on any clock.
-    earliest = np.maximum(earliest, 1)
-    latest = done.tx_comp_ns + (rules.stamp_clock_offset_ns + rules.uncertainty_ns)
-    is_possible = (stamps >= earliest) & (stamps <= latest)
+    is_possible = _are_possible(rules.clock, stamps, done)
+    # A clock that was set since it was last looked at must not make true stamps invalid.
+    is_doubtful = has_value & ~is_possible & ~done.is_dropped
+    if is_doubtful.any() and rules.clock.refresh():
+        is_possible = _are_possible(rules.clock, stamps, done)
 
     is_true = has_value & is_possible & ~done.is_dropped
     causes = np.full(len(stamps), Cause.NONE, dtype=np.uint8)
@@ -111,6 +107,11 @@ def judge(rules: StampRules, done: Completed) -> tuple[Int64s, npt.NDArray[np.ui
         causes[is_missing] = _causes_of_missing(rules, done, is_missing)[is_missing]
     causes[done.is_requested & (done.is_dropped | (has_value & ~is_possible))] = Cause.INVALID
     return np.where(is_true, stamps, NULL), causes
+
+
+def _are_possible(clock: StampClock, stamps: Int64s, done: Completed) -> Bools:
+    # 0 is no time, and what would be negative passes the limits of int64, on any clock.
+    return (stamps > 0) & clock.is_possible(stamps, done.tx_app_ns, done.tx_comp_ns)
 
 
 def _causes_of_missing(

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdptstamp import stamp, txmd
+from xdptstamp.clock import ClockSample, UnknownClock
+from xdptstamp.comparison import Comparison
 from xdptstamp.sample import NULL, Cause
 from xdptstamp.stamp import Completed, StampRules, causes_of_uncompleted, judge
 from xdptstamp.umem import Umem
@@ -76,13 +78,15 @@ def test_the_window_includes_both_ends_and_no_more(offset, is_true):
     assert verdict(COPY, T0 + offset) == expected
 
 
+def compared(offset_ns, uncertainty_ns):
+    """A PHC, looked at when packets are submitted and when they complete."""
+    return Comparison(
+        ClockSample(tai, tai + offset_ns, uncertainty_ns) for tai in (T0, T0 + 100_000)
+    )
+
+
 # The PHC runs 37 s behind CLOCK_TAI (it has UTC), and that is known to 1 us.
-UTC_PHC = StampRules(
-    is_hardware=True,
-    is_hwtstamp_on=True,
-    stamp_clock_offset_ns=-37 * SECOND,
-    uncertainty_ns=1_000,
-)
+UTC_PHC = StampRules(is_hardware=True, is_hwtstamp_on=True, clock=compared(-37 * SECOND, 1_000))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ def test_the_window_is_on_the_stamps_clock_and_wider_by_the_uncertainty(offset, 
 
 
 def test_a_clock_that_counts_from_boot_is_judged_by_its_offset():
-    rules = StampRules(is_hardware=True, stamp_clock_offset_ns=5 * SECOND - T0, uncertainty_ns=10)
+    rules = StampRules(is_hardware=True, clock=compared(5 * SECOND - T0, 10))
     assert verdict(rules, 5 * SECOND + 7) == (5 * SECOND + 7, Cause.NONE)
     assert verdict(rules, T0 + 7) == (None, Cause.INVALID)
 
@@ -121,8 +125,47 @@ def test_what_a_checksum_request_left_is_no_stamp(left):
     assert verdict(IGC, left) == (None, Cause.INVALID)
 
 
+class JustSet:
+    """A PHC that somebody set by a second since it was last looked at."""
+
+    def __init__(self, has_news=True):
+        self.seen, self.has_news, self.num_refreshed = T0, has_news, 0
+
+    def is_possible(self, stamps, first_ns, last_ns):
+        return np.isin(stamps, [self.seen + 50])
+
+    def refresh(self):
+        self.num_refreshed += 1
+        self.seen = T0 + SECOND
+        return self.has_news
+
+
+@pytest.mark.parametrize(("has_news", "cause"), [(True, Cause.NONE), (False, Cause.INVALID)])
+def test_the_clock_is_looked_at_again_before_a_stamp_is_invalid(has_news, cause):
+    clock = JustSet(has_news)
+    rules = StampRules(is_hardware=True, is_hwtstamp_on=True, clock=clock)
+    assert verdict(rules, T0 + SECOND + 50)[1] == cause
+    assert clock.num_refreshed == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [
+        (T0 + 50, {}),
+        (NO_STAMP, {}),
+        (T0 + 7, {"is_requested": False}),
+        (T0 + 7, {"is_dropped": True}),
+    ],
+)
+def test_the_clock_is_let_alone_where_no_stamp_is_in_doubt(value, flags):
+    clock = JustSet()
+    rules = StampRules(is_hardware=True, is_hwtstamp_on=True, clock=clock)
+    verdict(rules, value, **flags)
+    assert clock.num_refreshed == 0
+
+
 # Where nothing is known of the PHC, nothing can be ruled out but what is no time at all.
-NO_PHC = StampRules(is_hardware=True, is_hwtstamp_on=True, uncertainty_ns=1 << 62)
+NO_PHC = StampRules(is_hardware=True, is_hwtstamp_on=True, clock=UnknownClock())
 
 
 @pytest.mark.parametrize("rules", [COPY, IGC, UTC_PHC, NO_PHC])

@@ -143,6 +143,8 @@ class Mixed:
         if app is not None:
             streams[app_stream] = app.sent.sent
         self._vigil.look()  # stamps are judged by what has happened until now
+        if self._dut.clocks is not None:
+            self._dut.clocks.sample()
         self._record(each, setting, sent)
         if app is not None:
             each.second_app = app.books(self._origin(each, setting, app.queue_id), around.put)

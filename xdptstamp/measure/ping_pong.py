@@ -243,7 +243,7 @@ class PingPong:
                 self._failure = self._failure or str(error)
         deadline_ns = time.monotonic_ns() + DRAIN_LIMIT_NS
         while any(responder.flight.num_pending for responder in self._responders):
-            if self._dut.watch.check() in (LinkChange.DOWN, LinkChange.VANISHED):
+            if self._is_interface_gone():
                 # What a socket without an interface still has to say is there already.
                 for responder in self._responders:
                     responder.reap()
@@ -258,8 +258,15 @@ class PingPong:
                 select.select([self._dut.watch], (), (), _REAP_PERIOD_S)
         return True
 
+    def _is_interface_gone(self) -> bool:
+        if self._dut.clocks is not None:
+            self._dut.clocks.look()
+        return self._dut.watch.check() in (LinkChange.DOWN, LinkChange.VANISHED)
+
     def _collect_rest(self, *, is_drained: bool) -> None:
         self._failure = self._failure or self._vigil.look()
+        if self._dut.clocks is not None:
+            self._dut.clocks.sample()  # what comes before it can be compared
         for responder in self._responders:
             self._harvest(responder)
             self._put(responder.give_up(np.iinfo(np.int64).max, is_drained=is_drained))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a sending loop must not miss: its interface or carrier going, and steps of the clock."""
+"""What a sending loop must not miss: its interface or carrier going, and what clocks do."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ class Vigil:
         self._tai_offset_ns = tai_offset_ns()
 
     def look(self) -> str | None:
-        """Look around; returns :attr:`failure`."""
+        """Look around, and once a second at the NIC's clock; returns :attr:`failure`."""
         self._check_clock()
+        if self._dut.clocks is not None:
+            self._dut.clocks.look()
         change = self._dut.watch.check(asks=self._dut.is_hardware)
         now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
         has_carrier = change != LinkChange.NO_CARRIER
         if change == LinkChange.CARRIER_BOUNCED or not (has_carrier or self._no_carrier_since_ns):
             self.resets.append((now_ns - _NEWS_NS, now_ns))
+            if self._dut.clocks is not None:
+                # A driver sets the PHC anew: igc by CLOCK_MONOTONIC (igc_ptp_time_restore).
+                self._dut.clocks.note_break(now_ns - _NEWS_NS, now_ns)
         if has_carrier:
             self._no_carrier_since_ns = 0
         else:
