@@ -7,6 +7,7 @@ import functools
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,26 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """What a driver corrects its stamps by: the way between the NIC's stamp unit and the wire.
+
+    :param name: of the constants in its source, of ``direction`` and ``speed``.
+    :param tx_ns: added to Tx stamps, by the link's speed in Mb/s; ``rx_ns``: taken off Rx stamps.
+    """
+
+    name: str
+    tx_ns: dict[int, int]
+    rx_ns: dict[int, int]
+
+    def of(self, direction: Literal["tx", "rx"], speed_mbps: int) -> tuple[int, str] | None:
+        """The constant in ns and its name, None if there is none for that speed."""
+        values = self.tx_ns if direction == "tx" else self.rx_ns
+        if speed_mbps not in values:
+            return None
+        return values[speed_mbps], self.name.format(direction=direction.upper(), speed=speed_mbps)
+
+
+@dataclass(frozen=True, slots=True)
 class Driver:
     """One driver's row; every field is optional knowledge.
 
@@ -28,6 +49,7 @@ class Driver:
     :param pause_counters: names in ``ethtool -S`` that count pause frames.
     :param num_stamp_slots: stamps pending at once on the adapter; None: not known.
     :param tx_timeout_s: seconds until the driver gives a stamp up; None: not known.
+    :param latency: what it corrects stamps by; None: not known.
     """
 
     name: str
@@ -36,6 +58,7 @@ class Driver:
     tx_timeout_s: float | None = None
     faults: tuple[Fault, ...] = ()
     pause_counters: tuple[str, ...] = ()
+    latency: Latency | None = None
 
 
 @functools.cache
@@ -49,9 +72,18 @@ def _table() -> dict[str, Driver]:
             counters=row.pop("counters", {}),
             faults=faults,
             pause_counters=tuple(row.pop("pause_counters", ())),
+            latency=_latency(row.pop("latency", None)),
             **row,
         )
     return table
+
+
+def _latency(row: dict[str, Any] | None) -> Latency | None:
+    # The keys of a table are text in TOML.
+    if row is None:
+        return None
+    tx_ns, rx_ns = ({int(k): v for k, v in row[name].items()} for name in ("tx_ns", "rx_ns"))
+    return Latency(row["name"], tx_ns, rx_ns)
 
 
 def known_driver(name: str) -> Driver | None:
