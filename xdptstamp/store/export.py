@@ -51,7 +51,7 @@ def write_csv(
     try:
         with new_file(tmp) as out:
             num_rows = _write_rows(run, names, out, on_chunk)
-        _publish(tmp, file)
+        publish(tmp, file)
     except OSError as error:
         raise file_error(file, "write this CSV", error) from error
     return num_rows
@@ -90,8 +90,12 @@ def _plain_words(records: object) -> object:
     return table
 
 
-# A link fails where a rename would overwrite a file that came meanwhile.
-def _publish(tmp: Path, file: Path) -> None:
+def publish(tmp: Path, file: Path) -> None:
+    """Give the whole file ``tmp`` its name, which nobody has.
+
+    :raises RunFileError: If somebody has it, who came meanwhile.
+    """
+    # A link fails where a rename would overwrite.
     try:
         os.link(tmp, file)
     except FileExistsError as error:

@@ -13,10 +13,13 @@ from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import COLUMNS_OF_KIND, Batch, column
 from xdptstamp.store.files import file_error
 from xdptstamp.store.rundir import INFO_NAME, SAMPLES_NAME, decode_info, is_being_written
+from xdptstamp.store.truth import truth_warnings
 
 
 def open_run(path: Path) -> Run:
     """Open a run folder, also one that is being written or was killed.
+
+    What a join with the truth found is among the warnings.
 
     :return: the run; a "running" one that nobody writes any more reads as "interrupted".
     :raises RunFileError: If it is no run, damaged, unreadable or of an unknown schema.
@@ -31,6 +34,7 @@ def open_run(path: Path) -> Run:
                 info.state, info.ended_by = "interrupted", info.ended_by or "killed"
     except OSError as error:
         raise file_error(path, "see whether this run is still being written", error) from error
+    info.warnings += truth_warnings(path)
     return Run(path, info, iter_batches)
 
 

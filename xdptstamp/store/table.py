@@ -25,8 +25,12 @@ _WORDS = [cause.label for cause in Cause if cause is not Cause.NONE]
 @functools.cache
 def schema_of_kind(kind: str) -> Any:
     """The ``pyarrow.Schema`` of the samples of a kind of run."""
-    fields = [_field(column(name)) for name in COLUMNS_OF_KIND[kind]]
-    return pa.schema(fields, metadata={"kind": kind})
+    return schema_of(COLUMNS_OF_KIND[kind], kind)
+
+
+def schema_of(names: Sequence[str], kind: str) -> Any:
+    """The ``pyarrow.Schema`` of these columns of a kind of run."""
+    return pa.schema([_field(column(name)) for name in names], metadata={"kind": kind})
 
 
 def file_type(item: Column) -> str:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The books of a join with the truth: what :func:`xdptstamp.join.join_truth` found."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xdptstamp.runinfo import Warning
+
+Direction = Literal["tx", "rx"]
+
+
+@dataclass(slots=True)
+class Side:
+    """The books of one direction.
+
+    :param stamps: the run has so many.
+    :param joined: of these, the moment on the wire is known.
+    :param wrong: of these, so many differ from it, by ``min_error_ns`` to ``max_error_ns``.
+    :param false: stamps of the run that the model never delivered.
+    :param missing: stamps that the model delivered, and the run has not.
+    :param ambiguous: rows that cannot be told apart from others.
+    :param misplaced: entries that are not where the run's order has them.
+    :param requests_run: requests the driver took, by the run's books; ``requests_model``: those
+        that the model saw. Of Tx alone.
+    :param unseen: requests the driver took, by the run's books, that the model did not see.
+    :param denied: requests the model saw of packets for which the run says there was none.
+    :param driver_ns: the driver's correction, least and greatest: None without a joined stamp.
+    :param model_ns: from register to wire in the model (wire to register of Rx), likewise.
+    :param constant_ns: of the table of drivers, for this link's speed; ``constant``: its name.
+    :param named: the first rows of which something is wrong.
+    """
+
+    direction: Direction
+    stamps: int = 0
+    joined: int = 0
+    wrong: int = 0
+    min_error_ns: int | None = None
+    max_error_ns: int | None = None
+    false: int = 0
+    missing: int = 0
+    ambiguous: int = 0
+    misplaced: int = 0
+    requests_run: int = 0
+    requests_model: int = 0
+    unseen: int = 0
+    denied: int = 0
+    driver_ns: tuple[int, int] | None = None
+    model_ns: tuple[int, int] | None = None
+    constant_ns: int | None = None
+    constant: str | None = None
+    named: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Truth:
+    """What a join found.
+
+    :param log: where the log is; ``is_log_cut``: without its last, half line.
+    :param tx: None: the run has no Tx stamps, and asked for none; ``rx`` alike.
+    """
+
+    run_id: str
+    log: str
+    is_log_cut: bool
+    driver: str
+    speed_mbps: int | None
+    tx: Side | None = None
+    rx: Side | None = None
+    warnings: list[Warning] = field(default_factory=list)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether nothing speaks against the stamps."""
+        return not any(warning.is_untrusted for warning in self.warnings)
+
+    @property
+    def sides(self) -> list[Side]:
+        """Those there are."""
+        return [side for side in (self.tx, self.rx) if side is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``truth.json`` holds."""
+        return dataclasses.asdict(self)
