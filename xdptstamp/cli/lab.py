@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xdptstamp.cli import lab_guest
 from xdptstamp.errors import SystemCallError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _EXIT_NOT_EXECUTABLE = 126
 @click.group("lab", short_help="Make a link to measure on, without hardware.")
 def command() -> None:
     """Make a link to measure on, without hardware, and remove it afterwards."""
+
+
+command.add_command(lab_guest.guest)
 
 
 @command.command(

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest: booted, used, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from xdptstamp.errors import SetupError, XdptstampError
+from xdptstamp.lab.guest import kit
+from xdptstamp.lab.guest.accel import choose_accel
+from xdptstamp.lab.guest.channel import Channel, GuestProcess, OnOutput, default_environ
+from xdptstamp.lab.guest.config import GuestConfig, compile_modules
+from xdptstamp.lab.guest.device import DeviceServer
+from xdptstamp.lab.guest.initramfs import build_initramfs
+from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load
+from xdptstamp.lab.guest.qemu import Keeper, Machine
+
+_QUIT_LIMIT_S = 10
+_CONSOLE_LINES = 40
+_SAID = "xdptstamp-guest: "
+_LACKS = "lacks: "
+
+
+class GuestDiedError(SetupError):
+    """The guest ended, or did not come up; the message has the end of its console."""
+
+
+class Guest:
+    """A guest with the virtual I226, a context manager: up when the block is entered, gone after.
+
+    Commands run as root in it, with the host's files, of which they can write those below
+    ``output_dir`` alone. Several may run at once, from several threads.
+    """
+
+    def __init__(self, config: GuestConfig | None = None) -> None:
+        self.config = config or GuestConfig()
+        self._stack = contextlib.ExitStack()
+        self._folder = Path()
+        self._kernel: Kernel | None = None
+        self._keeper: Keeper | None = None
+        self._channel: Channel | None = None
+        self._device: DeviceServer | None = None
+
+    def __enter__(self) -> Guest:
+        kernel = self._kernel = self.config.find_kernel()
+        check(kernel)
+        with contextlib.ExitStack() as stack:
+            self._make_folders(stack)
+            self._start(kernel, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and not self._line.is_over:
+            self._line.quit(_QUIT_LIMIT_S)
+        self._stack.close()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What names the link, and the folder for runs, to every command in the guest."""
+        return self.config.environ
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that runs.
+
+        :raises SetupError: Outside of the ``with`` block.
+        """
+        if self._kernel is None:
+            raise _outside()
+        return self._kernel
+
+    @property
+    def truth_path(self) -> Path:
+        """The virtual NIC's notes of what really happened."""
+        return (self.config.truth or self._folder / "truth.csv").absolute()
+
+    @property
+    def console(self) -> str:
+        """What the kernel and the init script have written so far."""
+        data = (self._folder / "console").read_bytes()
+        return data.decode(errors="replace").replace("\r", "")
+
+    def control(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Send a command (``{"fault": "lose-stamp", "every": 3}``) to the virtual NIC.
+
+        :raises SetupError: There is none, or it is gone.
+        """
+        if self._device is None:
+            raise SetupError("lab guest", "has no virtual NIC (num_ports is 0)")
+        return self._device.control(command)
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        terminal: tuple[int, int] | None = None,
+        on_output: OnOutput | None = None,
+    ) -> GuestProcess:
+        """Start a command.
+
+        :param cwd: default: this process's.
+        :param env: besides this process's environment and :attr:`environ`.
+        :param terminal: rows and columns: give it a terminal, all output of which is stdout.
+        :param on_output: called for each piece (whether it is stderr, bytes), in another thread;
+            default: it is kept.
+        """
+        environ = default_environ() | self.environ | dict(env or {})
+        return self._line.popen(argv, cwd or os.getcwd(), environ, terminal, on_output)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; the return code is returned, not judged.
+
+        :param timeout: seconds after which it is killed.
+        :raises subprocess.TimeoutExpired: After ``timeout``; with the output so far.
+        :raises XdptstampError: It cannot be started, or the guest died.
+        """
+        process = self.popen(argv, cwd=cwd, env=env)
+        process.write(input)
+        process.close_stdin()
+        try:
+            code = process.wait(timeout)
+        except BaseException as error:
+            process.send_signal(signal.SIGKILL, is_group=True)
+            if isinstance(error, subprocess.TimeoutExpired):
+                error.output = process.stdout.encode()
+                error.stderr = process.stderr.encode()
+            raise
+        return subprocess.CompletedProcess(list(argv), code, process.stdout, process.stderr)
+
+    @property
+    def _line(self) -> Channel:
+        if self._channel is None:
+            raise _outside()
+        return self._channel
+
+    def _make_folders(self, stack: contextlib.ExitStack) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="xdptstamp-guest-"))
+        stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        output_dir = self.config.writable
+        if not output_dir.is_dir():
+            output_dir.mkdir(parents=True)
+            stack.callback(_remove_if_empty, output_dir)
+
+    def _start(self, kernel: Kernel, stack: contextlib.ExitStack) -> None:
+        deadline = time.monotonic() + self.config.boot_timeout_s
+        if self.config.num_ports:
+            self._device = DeviceServer(
+                self._folder, self.config.num_ports, self.truth_path, self.config.device_options
+            )
+            stack.callback(self._device.close)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(self._folder / "agent.sock"))
+        listener.listen(1)
+        machine = self._machine(kernel)
+        machine = dataclasses.replace(machine, accel=choose_accel(machine))
+        if self._device is not None:
+            self._device.await_ready()
+        self._keeper = Keeper(machine.argv(), self._folder)
+        stack.callback(self._keeper.close)
+        compile_modules()
+        self._connect(listener, deadline, stack)
+
+    def _machine(self, kernel: Kernel) -> Machine:
+        initramfs = self._folder / "initramfs"
+        settings = self.config.init_settings(kernel)
+        modules = modules_to_load(kernel)
+        initramfs.write_bytes(build_initramfs(kit.busybox(), modules, settings))
+        return Machine(
+            program=self.config.qemu or kit.find_qemu(),
+            accel="tcg",
+            image=kernel.image,
+            initramfs=initramfs,
+            console=self._folder / "console",
+            memory=self.config.memory,
+            cpus=self.config.cpus_for(kernel),
+            agent=self._folder / "agent.sock",
+            writable=self.config.writable,
+            nics=self._device.sockets if self._device else (),
+        )
+
+    def _connect(
+        self, listener: socket.socket, deadline: float, stack: contextlib.ExitStack
+    ) -> None:
+        assert self._keeper is not None
+        # QEMU connects before anything else, or ends.
+        if not self._keeper.await_client(listener, max(deadline - time.monotonic(), 0)):
+            raise self._death()
+        line, _ = listener.accept()
+        self._channel = Channel(line, self._death)
+        stack.callback(self._channel.close)
+        self._channel.start()
+        if not self._channel.wait_ready(max(deadline - time.monotonic(), 0)):
+            limit = f"no command could be run within {self.config.boot_timeout_s:g} s"
+            raise GuestDiedError("lab guest", f"{limit} (--boot-timeout){self._last_words()}")
+        if self._channel.is_over:
+            raise self._death()
+
+    def _death(self) -> XdptstampError:
+        # Called when QEMU has ended, or is about to.
+        assert self._keeper is not None
+        how = self._keeper.exit_text()
+        for line in self.console.splitlines():
+            _, is_said, words = line.partition(_SAID + _LACKS)
+            if is_said:
+                return lacks(self.kernel, words.split())
+        return GuestDiedError("lab guest", f"the guest has ended ({how}){self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = self.console.rstrip().splitlines()[-_CONSOLE_LINES:]
+        text = "\n  ".join(["; its console:", *lines]) if lines else "; its console is empty"
+        log = self._device.log if self._device is not None else ""
+        return f"{text}\nThe virtual NIC said: {log}" if log else text
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _outside() -> SetupError:
+    return SetupError("lab guest", "there is none outside of its `with` block")

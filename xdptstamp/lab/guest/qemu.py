@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU: its command line, and a process that is never left behind."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Slots of PCI bus 0; the init script finds a NIC by its own.
+NIC_SLOTS = (4, 5)
+_ROOT_SLOT, _WRITABLE_SLOT, _SERIAL_SLOT = 8, 9, 10
+
+_COMMAND_LINE = " ".join(
+    (
+        "console=ttyS0 panic=-1 quiet net.ifnames=0",
+        # What costs time on an emulated CPU and protects nobody here.
+        "mitigations=off cryptomgr.notests random.trust_cpu=on",
+    )
+)
+
+# Started instead of QEMU, with stdin a pipe that closes when its parent closes it or is gone,
+# however that comes: then QEMU is killed and the folder of its files removed. Says QEMU's exit
+# code as soon as there is one.
+_KEEPER = """
+dir=$1
+shift
+exec 3<&0
+"$@" </dev/null >/dev/null 2>"$dir/qemu.log" 3<&- &
+qemu=$!
+{ read -r _ <&3; kill -KILL $qemu; } >/dev/null 2>&1 &
+watcher=$!
+wait $qemu
+code=$?
+kill $watcher 2>/dev/null
+wait $watcher 2>/dev/null
+echo $code
+exec >&-
+read -r _ <&3
+rm -rf -- "$dir"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What QEMU is to be.
+
+    :param program: the words that start it.
+    :param accel: ``kvm`` or ``tcg``.
+    :param memory: in bytes.
+    :param writable: the host's folder that the guest may write to.
+    :param nics: sockets of vfio-user servers, one per port.
+    :param agent: the socket that the agent's port is to connect to; None: there is no such port.
+    """
+
+    program: Sequence[str]
+    accel: str
+    image: Path
+    initramfs: Path
+    console: Path
+    memory: int
+    cpus: int
+    agent: Path | None
+    writable: Path | None = None
+    nics: Sequence[Path] = field(default=())
+    kernel_words: str = ""
+
+    def argv(self) -> list[str]:
+        """The command line."""
+        words = [*self.program, "-machine", "q35,memory-backend=mem"]
+        # Shared, so that a device server can be given it.
+        words += ["-object", f"memory-backend-memfd,id=mem,size={self.memory},share=on"]
+        words += ["-m", f"{self.memory // 1024}k", "-smp", str(self.cpus)]
+        if self.accel == "kvm":
+            words += ["-accel", "kvm", "-cpu", "host"]
+        else:
+            words += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        words += ["-chardev", f"file,id=console,path={_escaped(self.console)}"]
+        words += ["-serial", "chardev:console"]
+        words += ["-kernel", str(self.image), "-initrd", str(self.initramfs)]
+        words += ["-append", f"{_COMMAND_LINE} {self.kernel_words}".strip()]
+        words += self._share("root", Path("/"), _ROOT_SLOT, ",readonly=on")
+        if self.writable is not None:
+            words += self._share("writable", self.writable, _WRITABLE_SLOT, "")
+        if self.agent is not None:
+            words += ["-device", f"virtio-serial-pci,addr={_SERIAL_SLOT:x}"]
+            words += ["-chardev", f"socket,id=agent,path={_escaped(self.agent)},server=off"]
+            words += ["-device", "virtserialport,chardev=agent,name=xdptstamp"]
+        for path, slot in zip(self.nics, NIC_SLOTS, strict=False):
+            device = {
+                "driver": "vfio-user-pci",
+                "socket": {"type": "unix", "path": str(path)},
+                "addr": f"{slot:x}",
+            }
+            words += ["-device", json.dumps(device)]
+        return words
+
+    @staticmethod
+    def _share(name: str, path: Path, slot: int, more: str) -> list[str]:
+        # An inode number is the host's own only within one of its file systems.
+        share = f"local,id={name},path={_escaped(path)},security_model=none,multidevs=remap{more}"
+        return [
+            "-fsdev",
+            share,
+            "-device",
+            f"virtio-9p-pci,fsdev={name},mount_tag={name},addr={slot:x}",
+        ]
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")
+
+
+class Keeper:
+    """A running QEMU and the folder of its files; both are gone when this process is.
+
+    :param folder: removed at the end; QEMU's own messages are in its ``qemu.log``.
+    """
+
+    def __init__(self, argv: Sequence[str], folder: Path) -> None:
+        # A session of its own: a Ctrl-C on the terminal is for the command in the guest.
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "sh", str(folder), *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._log = folder / "qemu.log"
+
+    def await_client(self, listener: socket.socket, timeout_s: float) -> bool:
+        """Wait until QEMU connects; False if it has ended, or does not in time."""
+        assert self._process.stdout is not None
+        ready = select.select([listener.fileno(), self._process.stdout.fileno()], [], [], timeout_s)
+        return listener.fileno() in ready[0]
+
+    def exit_text(self) -> str:
+        """How QEMU ended, once it has; waits for that."""
+        assert self._process.stdout is not None
+        code = int(self._process.stdout.readline() or b"0")
+        log = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        how = f"by signal {signal.Signals(code - 128).name}" if code > 128 else f"with code {code}"
+        return f"QEMU ended {how}" + (f": {log}" if log else "")
+
+    def close(self) -> None:
+        """End QEMU, remove the folder; returns when that is done."""
+        self._process.communicate()
