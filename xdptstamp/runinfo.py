@@ -35,8 +35,9 @@ class RunInfo:
 
     ``asked`` and ``obtained`` use the same keys where both exist (``mode``: asked "auto",
     obtained "copy"). ``timestamps`` is "hardware", "software" or "none" and belongs in every
-    header. ``clocks`` names the clock of each capture column. ``counters`` maps the name of a
-    counter to its value before and after the run. ``counts`` are the run's own books.
+    header. ``clocks`` names the clock of each capture column, ``clock_comparison`` says how the
+    NIC's clock compared with CLOCK_TAI; it is empty where no stamp is the NIC's. ``counters`` maps
+    the name of a counter to its value before and after the run. ``counts`` are the run's own books.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class RunInfo:
     partner: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, str] = field(default_factory=dict)
+    clock_comparison: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)

@@ -8,7 +8,8 @@ from typing import Any
 
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import Cause
-from xdptstamp.stats import Summary
+from xdptstamp.stats import Summary, is_assumed
+from xdptstamp.text.clocks import num_steps
 
 #: Below these a doubt is not worth a line, or does not make the run untrusted.
 MAX_MISSING_PERCENT = 1
@@ -144,6 +145,14 @@ def _check_modes(info: RunInfo, summary: Summary) -> Iterator[Warning]:
             "a measured offset",
             "rely on such deltas only while the PHC follows CLOCK_TAI",
         )
+    if is_assumed(info) and info.timestamps == "hardware":
+        yield Warning(
+            "phc-assumed",
+            "differences across clocks take the PHC to be CLOCK_TAI, which was not measured",
+            "opted out by --assume-phc-is-tai",
+            "a measured offset",
+            "leave the option away: the clocks are compared",
+        )
 
 
 def _check_recorder(info: RunInfo, summary: Summary) -> Iterator[Warning]:
@@ -188,6 +197,19 @@ def _check_clock(info: RunInfo, summary: Summary) -> Iterator[Warning]:
         )
 
 
+def _check_steps(info: RunInfo, summary: Summary) -> Iterator[Warning]:
+    steps = num_steps(info)
+    if steps:
+        yield Warning(
+            "phc-step",
+            "the PHC or CLOCK_TAI was set, or the adapter reset, during the run: differences "
+            "across that are left out",
+            str(steps),
+            "0",
+            "let ptp4l and phc2sys settle first, and nobody set a clock meanwhile",
+        )
+
+
 def _check_books(info: RunInfo, summary: Summary) -> Iterator[Warning]:
     open_books = {name: count for name, count in _inner(info, "unaccounted").items() if count}
     if open_books:
@@ -215,5 +237,6 @@ _CHECKS: tuple[Callable[[RunInfo, Summary], Iterator[Warning]], ...] = (
     _check_recorder,
     _check_tail,
     _check_clock,
+    _check_steps,
     _check_books,
 )

@@ -56,11 +56,13 @@ class Environment:
         info.clocks = {
             name: clock_of(name) for name in COLUMNS_OF_KIND[info.kind] if clock_of(name)
         }
+        self._note_clocks()
         self.before = collect.collect_counters(dut.nic)
 
     def end(self) -> None:
         """Note the counters after the run, and what the kernel logged meanwhile."""
         info = self._info
+        self._note_clocks()
         with contextlib.suppress(SetupError):  # the interface is gone, and its counters with it
             self.after = collect.collect_counters(self._dut.nic)
             info.counters = collect.pair_counters(self.before, self.after)
@@ -69,3 +71,10 @@ class Environment:
         info.obtained["kernel_log"] = self._log.problem or [
             line.text for line in lines if line.is_remarkable
         ]
+
+    def _note_clocks(self) -> None:
+        dut = self._dut
+        if dut.clocks is not None:
+            self._info.clock_comparison = dut.clocks.to_json()
+        elif dut.is_hardware:
+            self._info.clock_comparison = {"problem": "the NIC has no PHC that may be read"}

@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from xdptstamp.clock import ClockSample
 from xdptstamp.errors import RunFileError, SetupError
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
@@ -208,6 +210,16 @@ class Recorder:
                 return True
         return False
 
+    def note_clock(self, sample: ClockSample, continues: bool) -> None:
+        """Tell how clocks compare, for what is left if this process is killed. Never blocks.
+
+        :param continues: whether it goes on with the sample before.
+        """
+        # Where the recorder has not read for long, it does without: `finish` has them all.
+        if select.select((), (self._conn,), (), 0)[1]:
+            with contextlib.suppress(OSError):
+                self._conn.send(("clock", (sample, continues)))
+
     def skip_output(self) -> None:
         """Show nothing any more, not even what is being shown. Safe in a signal handler."""
         if not self._is_ended:
@@ -233,7 +245,7 @@ class Recorder:
         self._blocks.post_last()
         if skip_output:
             self.skip_output()
-        summary: Summary = self._ask(info, "drain", None, "drained")
+        summary: Summary = self._ask(info, "drain", encode_info(info), "drained")
         if judge is not None:
             judge(summary)
         problem = self._ask(info, "finish", encode_info(info), "recorded")

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from xdptstamp.comparison import Comparison
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
 from xdptstamp.store.blocks import TakingSide
@@ -61,6 +62,7 @@ class RecorderProcess:
         self._output = GuardedOutput(output, self._blocks)
         self._info = setup.info
         self._recording: Recording | None = None
+        self._comparison = Comparison()
         self._is_over = False
         self._poll = select.poll()
 
@@ -89,8 +91,11 @@ class RecorderProcess:
         if word == "start":
             self._info = payload
             self._begin(decode_info(payload))
+        elif word == "clock":
+            sample, continues = payload
+            self._comparison.add(sample, continues=continues)
         elif word == "drain":
-            self._drain()
+            self._drain(decode_info(payload))
         elif word == "finish" and self._recording is not None:
             self._finish(self._recording, decode_info(payload))
         else:
@@ -125,10 +130,10 @@ class RecorderProcess:
             self._output.call(lambda output: output.tick(recording.summary, self._status()))
             self._tick_due = time.monotonic() + _TICK_S
 
-    def _drain(self) -> None:
+    def _drain(self, info: RunInfo) -> None:
         recording = self._recording or self._begin(decode_info(self._info))
         self._take_posted(recording)
-        recording.flush()
+        recording.compare(info)
         self._tell("drained", recording.summary)
 
     def _finish(self, recording: Recording, info: RunInfo) -> None:
@@ -150,6 +155,9 @@ class RecorderProcess:
         info.state, info.ended_by = "interrupted", ended_by
         info.ended_utc = datetime.now(UTC).isoformat(timespec="seconds")
         info.counts["recorder_overruns"] = self._blocks.num_overrun
+        if len(self._comparison):
+            info.clock_comparison["samples"] = self._comparison.to_json()
+        recording.compare(info)
         csv = recording.end(info, self._setup.csv_file)
         self._show_end(recording, info, csv)
         if ended_by == "killed":

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xdptstamp.errors import RunFileError
 from xdptstamp.run import Run
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
-from xdptstamp.stats import Summary
+from xdptstamp.stats import Summary, compared_columns, comparison_of
 from xdptstamp.store.blocks import TakingSide
 from xdptstamp.store.export import write_csv
 from xdptstamp.store.files import replace_file
@@ -58,6 +58,23 @@ class Recording:
     def flush(self) -> None:
         """Close the file that is being written, so that others can read it."""
         self._write_samples(self._writer.close_file)
+
+    def compare(self, info: RunInfo) -> None:
+        """Let the summary have what takes the comparison of clocks, from the samples on disk.
+
+        :param info: the run info at the end.
+        """
+        self.flush()
+        comparison = comparison_of(info)
+        if self.summary.num_ends and (comparison is None or comparison.has_cover):
+            run = Run(self._path, info, iter_batches)
+            batches = run.batches(compared_columns(info.kind))
+            self._write_samples(lambda: self.summary.compare(self._alive(batches), comparison))
+
+    def _alive(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self._blocks.beat()
+            yield batch
 
     def end(self, info: RunInfo, csv_file: Path | None) -> Path | None:
         """Write the rest: samples, CSV, run info.

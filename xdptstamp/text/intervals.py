@@ -7,6 +7,8 @@ from xdptstamp.histogram import RELATIVE_ERROR, Histogram
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import INTERVALS_OF_KIND, clock_of, interval_name
 from xdptstamp.stats import Summary
+from xdptstamp.text.clocks import compared_notes, left_out
+from xdptstamp.text.clocks import refusal as clock_refusal
 from xdptstamp.text.lines import cells, stamp_words, us, wrap
 
 #: Titles and the shares they stand for, in the order of every interval table.
@@ -18,14 +20,12 @@ _CELL_WIDTH = 11
 
 
 def refusal(info: RunInfo, name: str) -> str | None:
-    """Why an interval must not be shown: its ends are on two clocks; None if it may be.
-
-    A difference across clocks needs their measured offset, and no run has one yet.
-    """
+    """Why an interval must not be shown: its ends are on two clocks, and nobody knows their
+    offset; None if it may be."""
     for ends in INTERVALS_OF_KIND[info.kind]:
         if interval_name(*ends) == name:
             start, end = (info.clocks.get(column) or clock_of(column) for column in ends)
-            return None if start == end else f"two clocks ({start}, {end}), no measured offset"
+            return None if start == end else clock_refusal(info, start, end)
     return None
 
 
@@ -60,6 +60,8 @@ def interval_lines(info: RunInfo, summary: Summary) -> list[str]:
     for name, values in rows.items():
         lines += _row(name, values)
     lines += _notes(shown)
+    for note in compared_notes(info, summary, [f"{name}_ns" for name in shown]):
+        lines += wrap(f"({note})", "  ", "   ")
     if any("-" in values for values in rows.values()):
         lines.append("  (-: too few samples for that percentile)")
     return lines + _refused_lines(info, summary)
@@ -84,8 +86,11 @@ def _notes(shown: dict[str, Histogram]) -> list[str]:
 
 def _refused_lines(info: RunInfo, summary: Summary) -> list[str]:
     lines: list[str] = []
-    for name in summary.intervals:
+    for name in summary.num_ends:
         reason = refusal(info, name)
         if reason:
             lines += wrap(f"{name.removesuffix('_ns')}: not shown: {reason}", "", "  ")
+    for name, reason in left_out(info, summary):
+        if refusal(info, name) is None:
+            lines += wrap(f"{name.removesuffix('_ns')}: {reason}", "", "  ")
     return lines

@@ -4,7 +4,8 @@
 A missing value is null, ``cause`` is its word or null. ``start`` and ``end`` carry the run info
 as ``run.json`` does; ``end`` also the summary, nanoseconds throughout (percentiles as exact as
 :data:`xdptstamp.histogram.RELATIVE_ERROR` says), with null for a percentile that the number of
-samples does not support and ``refused`` for an interval across clocks.
+samples does not support. An interval across clocks has its ``uncertainty_ns`` (``p50``: of half of
+the values, ``max``: of all) and how many were ``left_out``, or ``refused``.
 """
 
 from __future__ import annotations
@@ -68,20 +69,35 @@ def summary_json(info: RunInfo, summary: Summary) -> dict[str, Any]:
         "num_warmup": summary.num_warmup,
         "causes": {cause.label: count for cause, count in summary.causes.items() if count},
         "intervals": {
-            name: _interval_json(histogram, refusal(info, name))
-            for name, histogram in summary.intervals.items()
+            name: _interval_json(info, summary, name)
+            for name in dict.fromkeys([*summary.intervals, *summary.num_ends])
         },
     }
 
 
-def _interval_json(histogram: Histogram, reason: str | None) -> dict[str, Any]:
+def _interval_json(info: RunInfo, summary: Summary, name: str) -> dict[str, Any]:
+    reason, histogram = refusal(info, name), summary.intervals.get(name, Histogram())
     if reason:
-        return {"count": histogram.count, "refused": reason}
+        return {"count": summary.num_ends[name], "refused": reason}
+    across: dict[str, Any] = {}
+    if name in summary.num_ends:
+        across["left_out"] = summary.num_ends[name] - histogram.count
+    if not histogram.count:
+        return {"count": 0, **across}
+    if name in summary.uncertainties:
+        sure = summary.uncertainties[name]
+        across["uncertainty_ns"] = {"p50": sure.quantile(0.5), "max": sure.max}
     shares: dict[str, int | None] = {
         title: histogram.quantile(share) if histogram.is_supported(share) else None
         for title, share in QUANTILES
     }
-    return {"count": histogram.count, "min": histogram.min, **shares, "max": histogram.max}
+    return {
+        "count": histogram.count,
+        "min": histogram.min,
+        **shares,
+        "max": histogram.max,
+        **across,
+    }
 
 
 # A column as JSON values; `null` where one is missing.

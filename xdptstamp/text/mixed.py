@@ -10,6 +10,8 @@ from xdptstamp.bandwidth import BANDWIDTH_PPM, measured, sources, sum_counts, to
 from xdptstamp.rounds import Round, Setting
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.stats import Summary
+from xdptstamp.text.clocks import clock_pairs
+from xdptstamp.text.intervals import interval_lines
 from xdptstamp.text.lines import book, duration, pair, stamp_words, wrap
 from xdptstamp.text.mixed_tables import (
     bandwidth_lines,
@@ -52,6 +54,7 @@ def format_mixed(
         bandwidth_lines(info, settings, rounds),
         timestamp_lines(info, settings, rounds),
         hold_lines(info, settings, rounds),
+        _interval_lines(info, summary),
         _packet_lines(settings, rounds),
         _sample_lines(summary),
     )
@@ -77,6 +80,7 @@ def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str,
     yield from note_pairs(info)
     yield "partner", _partner(info)
     yield "timestamps", stamp_source(info)
+    yield from clock_pairs(info)
 
 
 def _machine(info: RunInfo) -> str:
@@ -148,6 +152,12 @@ def _packet_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[
 def _counter_rows(title: str, books: Iterable[dict[str, int]]) -> list[tuple[str, int, str]]:
     total = sum_counts(books)
     return [(f"{title}: {name}", count, "") for name, count in total.items() if count]
+
+
+# In copy mode the hold time says it all: the stamp is taken where the packet is let go.
+def _interval_lines(info: RunInfo, summary: Summary) -> list[str]:
+    is_shown = info.timestamps == "hardware" and summary.num_samples
+    return interval_lines(info, summary) if is_shown else []
 
 
 def _sample_lines(summary: Summary) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import Batch, Cause, clock_of, column
 from xdptstamp.stats import Summary
+from xdptstamp.text.clocks import clock_pairs
 from xdptstamp.text.intervals import interval_lines
 from xdptstamp.text.lines import book, pair, path_lines, percent, stamp_words, wrap
 from xdptstamp.text.packets import packet_lines, packet_view
@@ -115,6 +116,7 @@ def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
     if target:
         yield "partner", target
     yield "timestamps", stamp_source(info)
+    yield from clock_pairs(info)
 
 
 def run_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
