@@ -189,12 +189,13 @@ def test_a_missing_line_is_seen(join, payload, at, direction):
     else:
         # Which one is missing cannot be told; that one is, can.
         assert f"truth-{direction}-ambiguous" in keys(truth)
-        assert (side.joined, side.ambiguous) == (0, 30)
+        assert (side.joined, side.ambiguous, side.false) == (0, 30, 0)
     if direction == "tx":
         assert "the model saw 29 requests for a Tx stamp, the run says 30" in message(
             truth, "truth-requests"
         )
-        assert not truth.is_trusted
+    # Of Rx alone: what cannot be told apart is not joined, and no fault of the stamps.
+    assert truth.is_trusted == (direction == "rx" and payload is not None)
 
 
 @pytest.mark.parametrize("payload", [None, b"xdp"], ids=["all differ", "all the same"])
@@ -207,7 +208,7 @@ def test_a_line_that_is_there_twice_is_seen(join, payload, at):
     truth, _ = join(rows_of(packets), lines)
     assert "truth-tx-ambiguous" in keys(truth)
     assert not truth.is_trusted
-    assert truth.tx.requests_model == 31
+    assert (truth.tx.requests_model, truth.tx.denied) == (31, 0)
 
 
 def test_two_lines_in_the_wrong_order_are_seen(join):
@@ -344,6 +345,22 @@ def test_packets_that_carry_the_same_are_told_apart_by_their_order(join):
     assert truth.warnings == [] and truth.tx.joined == 30
 
 
+def test_skipped_requests_among_packets_that_carry_the_same(join):
+    packets = ping_pong(30, payload=b"xdp")
+    for each in packets[10:20]:
+        each.cause, each.is_logged = Cause.SKIPPED, False
+    truth, _ = join(rows_of(packets), log_lines(packets))
+    assert truth.warnings == [] and truth.tx.joined == 20
+
+
+def test_stamps_that_were_all_lost_are_false_and_not_of_another_boot(join):
+    packets = ping_pong(30)
+    for each in packets:
+        each.outcome, each.rx_wire_ns = "lost", None
+    truth, _ = join(rows_of(packets), log_lines(packets))
+    assert keys(truth) == ["truth-tx-false"] and truth.tx.false == 30
+
+
 def test_the_queue_counts(join):
     packets = ping_pong(30, num_queues=2)
     rows = rows_of(packets)
@@ -407,8 +424,9 @@ def test_a_log_of_other_nics_is_refused(join):
 def test_a_permanent_address_is_known_too(join):
     packets = ping_pong(3)
     info = make_info()
-    info.nic |= {"mac": "02:00:00:00:00:99", "identity": {"perm_mac": MAC.upper()}}
-    truth, _ = join(rows_of(packets), log_lines(packets), info)
+    address = "02:ab:cd:ef:06:00"
+    info.nic |= {"mac": "02:00:00:00:00:99", "identity": {"perm_mac": address}}
+    truth, _ = join(rows_of(packets), log_lines(packets, mac=address.upper()), info)
     assert truth.tx.joined == 3
 
 
@@ -451,10 +469,12 @@ def mixed_rounds():
 
 def test_mixed_is_joined_by_stream_and_number(join_mixed):
     packets, rounds = mixed_rounds()
-    truth, table = join_mixed(rounds, packets, log_lines(packets), num_settings=2)
+    # Completions may come in any order.
+    order = np.random.default_rng(1).permutation(np.array(packets, object)).tolist()
+    truth, table = join_mixed(rounds, order, log_lines(packets), num_settings=2)
     assert truth.warnings == [] and truth.rx is None
     assert truth.tx.joined == truth.tx.requests_model == 6 * 50 + 3 * 20
-    assert table["tx_wire_ns"].tolist() == [each.tx_wire_ns for each in packets]
+    assert table["tx_wire_ns"].tolist() == [each.tx_wire_ns for each in order]
     assert table.dtype.names == (
         "seq", "setting", "round", "is_warmup", "queue_id", "tx_wire_ns", "rx_wire_ns",
     )  # fmt: skip
@@ -493,10 +513,10 @@ def test_a_false_stamp_of_mixed(join_mixed):
 
 
 def test_a_number_of_mixed_beyond_where_they_begin_again(join_mixed):
-    packets = mixed(50, STREAM)
+    packets = mixed(50, STREAM + 1)
     for each in packets:
         each.seq += 1 << 31
-    truth, _ = join_mixed([round_of(0, STREAM)], packets, log_lines(packets))
+    truth, _ = join_mixed([round_of(0, STREAM + 1)], packets, log_lines(packets))
     assert truth.warnings == [] and truth.tx.joined == 50
 
 
@@ -507,7 +527,16 @@ def test_a_damaged_payload_is_of_nobody(join_mixed):
     cells[11] = cells[11][:15] + ("0" if cells[11][15] != "0" else "1") + cells[11][16:]
     lines[9] = ",".join(cells)
     truth, _ = join_mixed([round_of(0, STREAM)], packets, lines)
-    assert truth.tx.false == 1 and truth.tx.joined == 49
+    assert (truth.tx.false, truth.tx.joined, truth.tx.requests_model) == (1, 49, 49)
+
+
+def test_a_payload_that_only_looks_alike_is_of_nobody(join_mixed):
+    packets = mixed(50, STREAM)
+    alike = mixed(60, STREAM, EPOCH + 11)[50:]
+    for each in alike:
+        each.payload = b"XT" + each.payload[2:]
+    truth, _ = join_mixed([round_of(0, STREAM)], packets, log_lines(packets + alike))
+    assert truth.warnings == []
 
 
 def test_a_run_of_mixed_from_before_streams_is_refused(join_mixed):
@@ -640,6 +669,7 @@ DAMAGE = {
     "a payload": (("payload", "zz"), "damaged: a payload is not in hex"),
     "a blank in hex": (("payload", "00 00"), "damaged: a payload is not in hex"),
     "no time": (("wire", ""), "damaged: a stamp was delivered and has no wire_ns"),
+    "a time below 0": (("wire", "-2"), "damaged: a wire_ns is out of range"),
     "a queue": (("queue", "9999999999"), "damaged: a queue_id is out of range"),
     "20 digits": (("wire", "17900000000000000019"), "damaged: "),
 }

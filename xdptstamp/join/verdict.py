@@ -61,8 +61,7 @@ def _errors(truth: Truth, side: Side) -> Iterator[Warning]:
     word, constants = side.direction, constants_text(side)
     speed = "" if truth.speed_mbps is None else f" at {truth.speed_mbps} Mb/s"
     if side.wrong:
-        same = side.min_error_ns == side.max_error_ns
-        if same and side.wrong == side.joined:
+        if side.min_error_ns == side.max_error_ns:
             off = f"every {word.capitalize()} stamp is off by exactly {side.min_error_ns:+} ns"
         else:
             off = (
