@@ -40,7 +40,7 @@ start_partner() {
 }
 
 in_partner() {
-	nsenter "-n/run/netns/$NETNS" sh /init inside "$@"
+	nsenter "--net=/run/netns/$NETNS" sh /init inside "$@"
 }
 
 # await_carrier SLOT NAME...
@@ -81,6 +81,7 @@ if [ -n "$lacks" ]; then
 	reboot -f
 fi
 
+hostname guest
 ip link set lo up
 mount -t tmpfs run /run
 # The ports first: the links come up while the rest goes on.
@@ -94,14 +95,14 @@ if [ -n "$PORT_1" ]; then
 	take_port $PORT_1
 	mkdir /run/netns
 	: >"/run/netns/$NETNS"
-	{ unshare "-n/run/netns/$NETNS" true && in_partner start_partner $PORT_1; } ||
+	{ unshare "--net=/run/netns/$NETNS" true && in_partner start_partner $PORT_1; } ||
 		fail "cannot start the link partner's NIC"
 fi
 
 # The host's root; where programs write, there is a file system of the guest's own over it.
 mount_9p root ro,cache=loose /host
 mount --bind /host /new
-mount --bind /run /new/run
+mount --rbind /run /new/run
 mount -t devtmpfs dev /new/dev
 mount -t proc proc /new/proc
 mount -t sysfs sys /new/sys
