@@ -83,7 +83,7 @@ def run_mixed(
                 environment = Environment(dut, log, info)
                 route = _route(host, asked, config, dut)
                 _check_second_queue(dut, asked)
-                stack.enter_context(session)
+                stack.enter_context(session.following(dut.clocks))
                 output = MixedOutput(results, info, config.settings)
                 with _scheduling(asked) as scheduling, _second_app(dut, asked, session) as app:
                     environment.begin(_obtained(config, scheduling), has_timestamps=True)
@@ -122,6 +122,7 @@ def _asked_json(
     data = {**dataclasses.asdict(dut_config), **dataclasses.asdict(config)}
     data |= dataclasses.asdict(asked)
     data |= {"format": results.format, "fail_if": list(results.fail_ifs)}
+    data["assume_phc_is_tai"] = results.assume_phc_is_tai
     for name in ("rate", "sched"):
         data[name] = str(data[name]) if data[name] is not None else None
     del data["pps"], data["bits"]  # fractions; `rate` says it

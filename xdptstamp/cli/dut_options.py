@@ -32,3 +32,8 @@ hwtstamp = click.option(
     show_default=True,
     help="The NIC's setting: turn on only what is off, set it, or leave it.",
 )
+assume_phc_is_tai = click.option(
+    "--assume-phc-is-tai",
+    is_flag=True,
+    help="Subtract across clocks as if the NIC's were CLOCK_TAI, whatever was measured.",
+)

@@ -133,6 +133,7 @@ TX_RING_SIZE = 1024
 @dut_options.cpu
 @dut_options.sched
 @dut_options.hwtstamp
+@dut_options.assume_phc_is_tai
 @click.option(
     "--record-all", "records_all", is_flag=True, help="Keep a sample of each plain packet, too."
 )

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     help="Reply without asking for timestamps.",
 )
 @dut_options.hwtstamp
+@dut_options.assume_phc_is_tai
 @click.option(
     "--dispatcher",
     "is_dispatched",
@@ -133,7 +134,7 @@ def _run(
         result = failure = None
         try:
             with acquire(dut_config, stop) as dut:
-                stack.enter_context(session)
+                stack.enter_context(session.following(dut.clocks))
                 signals.skip_output_with(session.recorder.skip_output)
                 if cpu is not None:
                     session.recorder.keep_off({cpu})
@@ -193,6 +194,7 @@ def _asked(
         "cpu": cpu,
         "sched": str(sched) if sched else None,
         "format": results.format,
+        "assume_phc_is_tai": results.assume_phc_is_tai,
         "fail_if": list(results.fail_ifs),
     }
 

@@ -18,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from xdptstamp.checks import FailIf
     from xdptstamp.measure.stop import Stop
+    from xdptstamp.phcwatch import PhcWatch
     from xdptstamp.runinfo import RunInfo, Warning
     from xdptstamp.stats import Summary
     from xdptstamp.store.recorder import Recorder
@@ -44,11 +45,14 @@ class ResultOptions:
     csv_file: Path | None
     fail_ifs: tuple[str, ...]
     is_quiet: bool
+    assume_phc_is_tai: bool = False
 
     @classmethod
     def take_from(cls, options: dict[str, Any]) -> ResultOptions:
         """Take these out of a command's options."""
-        return cls(**{name: options.pop(name) for name in _OPTION_NAMES})
+        assumed = options.pop("assume_phc_is_tai", False)
+        taken = {name: options.pop(name) for name in _OPTION_NAMES}
+        return cls(**taken, assume_phc_is_tai=assumed)
 
 
 def result_options(formats: tuple[str, ...]) -> Callable[[_F], _F]:
@@ -172,9 +176,15 @@ class Session:
             from xdptstamp.store.export import check_new_file
 
             check_new_file(options.csv_file)  # before anything is touched or made for it
+        self._clocks: PhcWatch | None = None
         self._stack = contextlib.ExitStack()
         self.recorder: Recorder
         self.run_path: Path
+
+    def following(self, clocks: PhcWatch | None) -> Session:
+        """Itself, to be entered; it will keep how these clocks compare."""
+        self._clocks = clocks
+        return self
 
     def __enter__(self) -> Session:
         from xdptstamp.cli._recorder import output_args
@@ -195,6 +205,8 @@ class Session:
                     csv_file=options.csv_file,
                 )
             )
+            if self._clocks is not None:
+                self._clocks.tell(self.recorder.note_clock)
             self._stack = self._stack.pop_all()
         return self
 
