@@ -177,7 +177,7 @@ class HwtstampGuard:
         """
         with interface_lock(self._device.ifindex), ExitStack() as undo:
             if not users_of(self._device.ifindex):
-                _restore(self._device, self._file, self.notes)
+                restore_record(self._device, self._file, self.notes)
             self._announcement = Announcement(self._device.ifindex)
             undo.callback(self._withdraw)
             self.original = self.obtained = self._device.get()
@@ -200,7 +200,7 @@ class HwtstampGuard:
             self._withdraw()
             others = users_of(self._device.ifindex)
             if not others:
-                _restore(self._device, self._file, self.notes)
+                restore_record(self._device, self._file, self.notes)
             elif self._file.read() is not None:
                 pids = ", ".join(str(pid) for pid in others)
                 self.notes.append(
@@ -284,8 +284,12 @@ class HwtstampGuard:
         return [HwtstampConfig(found.flags, tx_type, rx_filter) for rx_filter in filters]
 
 
-def _restore(device: HwtstampDevice, file: RecordFile, notes: list[str]) -> None:
-    # Under the interface's lock, and with no user left.
+def restore_record(device: HwtstampDevice, file: RecordFile, notes: list[str]) -> None:
+    """Put back what a record says was there, and remove it. Call it under the interface's lock,
+    with no user left.
+
+    :param notes: gets what was done, or why it was not.
+    """
     record = file.read()
     if record is None:
         file.remove()

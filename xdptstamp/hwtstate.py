@@ -122,10 +122,13 @@ class RecordFile:
 
     :param folders: where it may be, the best first; None: /run/xdptstamp, and
         XDG_RUNTIME_DIR for a user who may not write there.
+    :param kind: what the record is for; those of one interface may differ in it.
     """
 
-    def __init__(self, ifindex: int, folders: list[Path] | None = None) -> None:
-        name = f"hwtstamp-{_NETNS.stat().st_ino}-{ifindex}.json"
+    def __init__(
+        self, ifindex: int, folders: list[Path] | None = None, kind: str = "hwtstamp"
+    ) -> None:
+        name = f"{kind}-{_NETNS.stat().st_ino}-{ifindex}.json"
         self._paths = [folder / name for folder in (folders or _usual_folders())]
         self.path = self._paths[0]
         self._unwritten: Record | None = None  # what no folder took, known to this process alone

@@ -18,6 +18,8 @@ _COMMANDS = {
     "mixed": ("mixed", "Measure what timestamps cost: bandwidth, causes, hold time (the DUT)."),
     "ping": ("ping", "Send requests from the link partner, measure the round trip."),
     "sink": ("sink", "Receive and count what mixed sends (the link partner)."),
+    "phc": ("phc", "Show, set and compare a NIC's clock."),
+    "hwtstamp": ("hwtstamp", "Show, set and restore the NIC's timestamping setting."),
     "lab": ("lab", "Links to measure on without hardware."),
     "partner": ("partner", "Run a command on the link partner."),
 }

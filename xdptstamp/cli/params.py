@@ -127,6 +127,34 @@ class _Duration(_IntType):
             self.fail(f"{text!r} is zero; it must be longer", param)
 
 
+class _SignedDuration(_IntType):
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        sign = -1 if text.startswith("-") else 1
+        return sign * INTERVAL.convert(text.removeprefix("-"), param, ctx)
+
+
+class _ClockRate(_IntType):
+    name = "ppm"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([+-]?)([0-9]{1,9}(?:\.[0-9]{1,3})?)(ppm|ppb)", str(value).strip())
+        ppb = Fraction(match[2]) * (1000 if match[3] == "ppm" else 1) if match else None
+        if match is None or ppb is None or ppb.denominator != 1:
+            self.fail(f"{value!r} is not a rate such as 50ppm or -20ppb (whole ppb)", param)
+        return -int(ppb) if match[1] == "-" else int(ppb)
+
+
 class _Scheduling(_SchedulingType):
     name = "fifo:PRIO"
 
@@ -221,6 +249,10 @@ class _Rate(_RateType):
 DURATION = _Duration()
 #: The same; ``flood`` and 0 are zero.
 INTERVAL = _Duration("flood", "0")
+#: The same with a sign: ``-37s``; 0 is zero.
+SIGNED_DURATION = _SignedDuration()
+#: ``50ppm -20ppb`` as parts in 10**9.
+CLOCK_RATE = _ClockRate()
 #: ``fifo:PRIO`` as :class:`Scheduling`.
 SCHED = _Scheduling()
 #: ``1:1,1:10,0:1`` as ((T, N), ..), each once.
