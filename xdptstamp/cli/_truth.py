@@ -11,6 +11,11 @@ from xdptstamp.cli.session import EXIT_DOUBT
 _DRIVER = "igc"  # what binds to a virtual I226, whatever else the guest has
 
 
+def run_folders(folder: Path) -> set[Path]:
+    """The run folders in a folder of results; none if it is not there."""
+    return {file.parent for file in folder.glob("*/run.json")}
+
+
 def report_truth(truth_csv: Path, run_dirs: Sequence[Path]) -> int:
     """Join each run with the log, add what was found to its folder, and print it.
 

@@ -108,18 +108,26 @@ def guest(context: click.Context, /, argv: tuple[str, ...], **options: Any) -> N
     partner in NETIF, LOCAL_V4, LOCAL_V6, REMOTE_V4, REMOTE_V6, REMOTE_TYPE and REMOTE_ARGS, which
     the other commands read as defaults.
 
+    Every run made in it is held against what really happened on the wire: the error of each stamp
+    is printed, and is added to the run's folder.
+
     The exit code is that of COMMAND, 128+n if signal n ended it, 127 if there is no such command;
-    4 if the kernel lacks what a guest takes. When the guest dies its console is shown.
+    3 instead of 0 if the truth says that a run is not to be trusted; 4 if the kernel lacks what a
+    guest takes. When the guest dies its console is shown.
     """
     from xdptstamp.cli._guest_command import run_command
+    from xdptstamp.cli._truth import report_truth, run_folders
     from xdptstamp.lab.guest import Guest
 
     with Guest(_take_config(options)) as running:
         if not argv:
             click.echo(_hint(running), err=True)
         shell = os.environ.get("SHELL") or "/bin/sh"
+        known = run_folders(running.config.writable)
         code = run_command(running, argv or (shell,), is_shell=not argv)
-    context.exit(code)
+        made = sorted(run_folders(running.config.writable) - known)
+        truth_code = report_truth(running.truth_path, made)
+    context.exit(code or truth_code)
 
 
 def _take_config(options: dict[str, Any]) -> GuestConfig:
