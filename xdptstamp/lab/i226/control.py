@@ -25,6 +25,8 @@ from xdptstamp.lab.i226.faults import parse_fault
 from xdptstamp.lab.i226.port import Port
 
 _MAX_LINE = 65536
+_MAX_STEP_NS = 1 << 62
+_MAX_PPB = 500_000_000
 
 
 class Control:
@@ -50,12 +52,20 @@ class Control:
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            port = self._ports[request.pop("port", 0)]
+            port = self._port(request.pop("port", 0))
             for key, value in request.items():
                 self._do(port, key, value)
-        except (ValueError, TypeError, AttributeError, IndexError, XdptstampError) as error:
+        except (ValueError, TypeError, AttributeError, XdptstampError) as error:
             return {"error": str(error)}
+        except RecursionError:
+            return {"error": "nested too deeply"}
         return self._state(port)
+
+    def _port(self, number: Any) -> Port:
+        for port in self._ports:
+            if number == port.config.number:
+                return port
+        raise ValueError(f"no port {number!r}")
 
     @staticmethod
     def _do(port: Port, key: str, value: Any) -> None:
@@ -68,10 +78,10 @@ class Control:
             port.wire.is_plugged = bool(value)
             port.wire.negotiate()
         elif key == "phc_step_ns":
-            port.clocks[0].step(now_ns, int(value))
+            port.clocks[0].step(now_ns, _number(key, value, _MAX_STEP_NS))
         elif key == "phc_ppb":
             for clock in port.clocks:
-                clock.set_oscillator(now_ns, int(value))
+                clock.set_oscillator(now_ns, _number(key, value, _MAX_PPB))
         elif key != "state":
             raise ValueError(f"nothing is called {key!r}")
 
@@ -88,3 +98,9 @@ class Control:
             "num_bad": sum(queue.num_bad for queue in port.queues)
             + sum(queue.num_bad for queue in port.receiver.queues),
         }
+
+
+def _number(key: str, value: Any, limit: int) -> int:
+    if not isinstance(value, int) or abs(value) > limit:
+        raise ValueError(f"{key}: {value!r} is no integer up to {limit}")
+    return value

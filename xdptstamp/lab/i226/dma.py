@@ -26,12 +26,16 @@ class _Region:
     is_writeable: bool
 
 
+# No range lies in it, not even an empty one.
+_NOWHERE = _Region(1, 0, memoryview(b""), None, is_writeable=False)
+
+
 class GuestMemory:
     """Regions of guest memory, mapped from the descriptors that the client passes."""
 
     def __init__(self) -> None:
         self._regions: list[_Region] = []
-        self._last = _Region(0, 0, memoryview(b""), None, is_writeable=False)
+        self._last = _NOWHERE
 
     def map(self, start: int, size: int, flags: int, offset: int, fd: int | None) -> None:
         """Make [start, start + size) reachable; without ``fd`` it is known, and not reachable.
@@ -84,6 +88,13 @@ class GuestMemory:
         offset = addr - region.start
         return region.view[offset : offset + size]
 
+    def read(self, addr: int, size: int) -> bytes:
+        """A copy of the bytes at ``addr``.
+
+        :raises DmaError: As :meth:`view`.
+        """
+        return bytes(self.view(addr, size))
+
     def write(self, addr: int, data: bytes) -> None:
         """Write ``data``, in one piece where it is a power of two up to 16 bytes.
 
@@ -105,7 +116,7 @@ class GuestMemory:
 
     def _release(self, region: _Region) -> None:
         if self._last is region:
-            self._last = _Region(0, 0, memoryview(b""), None, is_writeable=False)
+            self._last = _NOWHERE
         region.view.release()
         if region.memory is not None:
             region.memory.close()

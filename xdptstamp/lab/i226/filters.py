@@ -42,6 +42,8 @@ class Filters:
     :param read: a register's value by its offset.
     """
 
+    _rctl = 0
+
     def __init__(self, read: Callable[[int], int]) -> None:
         self._read = read
         self._flex: dict[int, int] = {}
@@ -73,16 +75,25 @@ class Filters:
         self._flex[self._flex_key(offset)] = value
         self._is_stale = True
 
-    def takes(self, packet: bytes) -> bool:
-        """Whether the packet's destination is one of the port's."""
+    @property
+    def is_on(self) -> bool:
+        """The port receives."""
         if self._is_stale:
             self._refresh()
+        return bool(self._rctl & reg.RCTL_EN)
+
+    def takes(self, packet: bytes) -> bool:
+        """Whether the packet's destination is one of the port's."""
+        if not self.is_on:
+            return False
         rctl = self._rctl
         destination = packet[:6]
         if destination[0] & 1:
             if destination == _BROADCAST:
                 return bool(rctl & (reg.RCTL_BAM | reg.RCTL_MPE))
-            return bool(rctl & reg.RCTL_MPE) or self._is_in_table(destination)
+            if rctl & reg.RCTL_MPE or destination in self._own:
+                return True
+            return self._is_in_table(destination)
         return bool(rctl & reg.RCTL_UPE) or destination in self._own
 
     def steer(self, packet: bytes) -> Steering:

@@ -11,6 +11,10 @@ _VLAN = b"\x81\x00"
 _TCP_FIN_PSH = 0x09
 _MIN_TCP = 20
 _UDP_SIZE = 8
+# The most that Linux makes of one packet is 64 KiB (GSO_LEGACY_MAX_SIZE) in segments of at least
+# 32 bytes or so; a smaller mss would only keep this process from its other duties.
+_MAX_SEGMENTS = 2048
+_MAX_SEGMENT = 9728
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,9 @@ def segment(packet: bytes, context: Context) -> list[bytes]:
     """
     l4 = context.mac_size + context.ip_size
     header_size = l4 + context.tcp_size
-    min_size = _MIN_TCP if context.is_tcp else _UDP_SIZE
-    if not context.mss or context.tcp_size < min_size or len(packet) <= header_size:
-        return []
     header, payload = packet[:header_size], packet[header_size:]
+    if not _is_sensible(context, len(payload)):
+        return []
     segments = []
     for index, start in enumerate(range(0, len(payload), context.mss)):
         part = payload[start : start + context.mss]
@@ -129,6 +132,19 @@ def segment(packet: bytes, context: Context) -> list[bytes]:
         data[field : field + 2] = ((seed & 0xFFFF) + (seed >> 16)).to_bytes(2, "big")
         segments.append(bytes(data) + part)
     return segments
+
+
+def _is_sensible(context: Context, payload_size: int) -> bool:
+    min_ip = 20 if context.flags & reg.ADVTXD_TUCMD_IPV4 else 40
+    min_l4 = _MIN_TCP if context.is_tcp else _UDP_SIZE
+    headers = context.mac_size + context.ip_size + context.tcp_size
+    return (
+        not context.is_sctp
+        and context.ip_size >= min_ip
+        and context.tcp_size >= min_l4
+        and 0 < payload_size <= _MAX_SEGMENTS * context.mss
+        and headers + context.mss <= _MAX_SEGMENT
+    )
 
 
 def _set_ip_size(data: bytearray, context: Context, l4_size: int, index: int) -> None:
@@ -156,7 +172,17 @@ def _store(data: bytearray, offset: int, total: int, *, is_udp: bool = False) ->
     data[offset : offset + 2] = (value or (0xFFFF if is_udp else 0)).to_bytes(2, "big")
 
 
-_CRC32C = 0x82F63B78
+def _crc32c_table() -> list[int]:
+    # The remainder of each byte by the reversed Castagnoli polynomial.
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)  # noqa: PLW2901
+        table.append(value)
+    return table
+
+
+_CRC32C = _crc32c_table()
 
 
 def _store_crc32c(data: bytearray, l4: int, end: int) -> None:
@@ -165,7 +191,5 @@ def _store_crc32c(data: bytearray, l4: int, end: int) -> None:
     data[l4 + 8 : l4 + 12] = b"\0\0\0\0"
     crc = 0xFFFFFFFF
     for byte in data[l4:end]:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (_CRC32C if crc & 1 else 0)
+        crc = (crc >> 8) ^ _CRC32C[(crc ^ byte) & 0xFF]
     data[l4 + 8 : l4 + 12] = (crc ^ 0xFFFFFFFF).to_bytes(4, "little")

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from xdptstamp.lab.i226 import registers as reg
 
 _MAX_COUNT = 0xFFFFFFFF
 _NUM_REGISTERS = (reg.STATISTICS_LAST - reg.STATISTICS_FIRST) // 4 + 1
 # Octets are counted in 64 bits, in pairs of registers.
 _PAIRS = (reg.GORCL, reg.GOTCL, reg.TORL, reg.TOTL)
-# The first register of six by size, and the greatest size of each but the last.
+# Six registers by size, FCS included: the greatest size of each but the last; which one it is.
 _SIZE_LIMITS = (64, 127, 255, 511, 1023)
+_MAX_SIZE = 16 * 1024
+_SIZE_CLASS = bytes(bisect_left(_SIZE_LIMITS, size) for size in range(_MAX_SIZE + 1))
 
 
 class Statistics:
@@ -42,7 +46,7 @@ class Statistics:
         counts[_TPT] += 1
         counts[_GOTCL] += size
         counts[_TOTL] += size
-        counts[_PTC64 + _size_class(size)] += 1
+        counts[_PTC64 + _SIZE_CLASS[size]] += 1
         if packet[0] & 1:
             counts[_BPTC if packet[:6] == b"\xff" * 6 else _MPTC] += 1
 
@@ -54,16 +58,9 @@ class Statistics:
         counts[_TPR] += 1
         counts[_GORCL] += size
         counts[_TORL] += size
-        counts[_PRC64 + _size_class(size)] += 1
+        counts[_PRC64 + _SIZE_CLASS[size]] += 1
         if packet[0] & 1:
             counts[_BPRC if packet[:6] == b"\xff" * 6 else _MPRC] += 1
-
-
-def _size_class(size: int) -> int:
-    for index, limit in enumerate(_SIZE_LIMITS):
-        if size <= limit:
-            return index
-    return len(_SIZE_LIMITS)
 
 
 def _index(register: int) -> int:

@@ -35,6 +35,7 @@ _GET_INFO, _GET_REGION_INFO, _GET_IRQ_INFO, _SET_IRQS = 4, 5, 7, 8
 _REGION_READ, _REGION_WRITE, _RESET = 9, 10, 13
 
 _FLAG_RESET, _FLAG_PCI = 1, 2
+_UNMAP_ALL = 2
 _REGION_READ_WRITE = 3
 _IRQ_EVENTFD, _IRQ_NORESIZE = 1, 8
 _DATA_NONE, _DATA_BOOL, _DATA_EVENTFD = 1, 2, 4
@@ -144,10 +145,14 @@ class Connection:
         if major != 0:
             raise OSError(errno.EPROTONOSUPPORT, f"version {major}")
         text = bytes(payload[4:]).rstrip(b"\0")
-        asked = json.loads(text or b"{}")
+        try:
+            asked = json.loads(text or b"{}")
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         offered = {"max_msg_fds": _MAX_FDS, "max_data_xfer_size": _MAX_TRANSFER, "pgsizes": 4096}
-        proposed = asked.get("capabilities", {}) if isinstance(asked, dict) else {}
-        capabilities = {name: value for name, value in offered.items() if name in proposed}
+        proposed = asked.get("capabilities") if isinstance(asked, dict) else None
+        names = proposed if isinstance(proposed, dict) else {}
+        capabilities = {name: value for name, value in offered.items() if name in names}
         answer = json.dumps({"capabilities": capabilities}).encode() + b"\0"
         return struct.pack("<HH", 0, 0) + answer
 
@@ -162,8 +167,11 @@ class Connection:
         return b""
 
     def _dma_unmap(self, payload: memoryview) -> bytes:
-        _, _, addr, size = _DMA_UNMAP.unpack_from(payload)
-        self._device.memory.unmap(addr, size)
+        _, flags, addr, size = _DMA_UNMAP.unpack_from(payload)
+        if flags & _UNMAP_ALL:
+            self._device.memory.clear()
+        else:
+            self._device.memory.unmap(addr, size)
         return bytes(payload[: _DMA_UNMAP.size])
 
     @staticmethod
