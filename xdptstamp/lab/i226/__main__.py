@@ -7,6 +7,7 @@ Prints ``ready`` when clients can connect, and ends when its stdin does, or on S
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import signal
 import sys
@@ -32,25 +33,26 @@ def main() -> int:
         if arguments.timestamp_delay is not None:
             delay = Delay.parse(arguments.timestamp_delay)
             faults.append(Fault("delay-stamp", delay=delay))
-        wire = Wire(arguments.speed, parse_duration(arguments.delay))
+        wire = Wire(arguments.speed, _wire_delay(arguments.delay))
         macs = _macs(arguments.mac, len(arguments.socket))
     except (XdptstampError, ValueError) as error:
         print(f"i226: {error}", file=sys.stderr)
         return 2
     schedule = Schedule()
-    with _open_truth(arguments.truth) as file:
-        truth = TruthLog(file)
-        ports = [
-            Port(PortConfig(number, mac, arguments.phy_error), schedule, wire, truth)
-            for number, mac in enumerate(macs)
-        ]
-        server = Server(ports, schedule, truth)
-        for port, path in zip(ports, arguments.socket, strict=True):
-            server.listen(port, path)
-        if arguments.control:
-            server.listen_for_control(arguments.control)
-        server.watch_for_end(sys.stdin.buffer)
-        signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    with contextlib.ExitStack() as stack:
+        try:
+            file = arguments.truth and stack.enter_context(_create(arguments.truth))
+            truth = TruthLog(file)
+            ports = [
+                Port(PortConfig(number, mac, arguments.phy_error), schedule, wire, truth)
+                for number, mac in enumerate(macs)
+            ]
+            server = Server(ports, schedule, truth)
+            _open_sockets(server, ports, arguments)
+        except OSError as error:
+            print(f"i226: {error}", file=sys.stderr)
+            return 2
+        server.stop_on(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the guest's command
         for fault in faults:
             ports[0].begin(fault)
@@ -59,6 +61,17 @@ def main() -> int:
         print("ready", flush=True)
         server.run()
     return 0
+
+
+def _open_sockets(server: Server, ports: list[Port], arguments: argparse.Namespace) -> None:
+    for port, path in zip(ports, arguments.socket, strict=True):
+        server.listen(port, path)
+    if arguments.control:
+        server.listen_for_control(arguments.control)
+    try:
+        server.watch_for_end(sys.stdin.buffer)
+    except (OSError, AttributeError):  # a regular file, or none
+        raise OSError("stdin has to be a pipe or a terminal: this ends when it does") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _macs(given: list[str], num_ports: int) -> list[bytes]:
-    if not 1 <= num_ports <= len(_DEFAULT_MACS):
-        raise ValueError("one or two ports")
+    if num_ports > len(_DEFAULT_MACS) or len(given) > num_ports:
+        raise ValueError("one or two ports, and not more MACs than ports")
     texts = given + list(_DEFAULT_MACS[len(given) :])
     macs = [bytes.fromhex(text.replace(":", "")) for text in texts[:num_ports]]
     if any(len(mac) != 6 or mac[0] & 1 for mac in macs):
@@ -85,8 +98,15 @@ def _macs(given: list[str], num_ports: int) -> list[bytes]:
     return macs
 
 
-def _open_truth(path: Path | None) -> TextIO:
-    return open(path or "/dev/null", "w", encoding="ascii")
+def _wire_delay(text: str) -> int:
+    delay_ns = parse_duration(text)
+    if delay_ns < 0:
+        raise ValueError(f"--delay {text}: not in the future")
+    return delay_ns
+
+
+def _create(path: Path) -> TextIO:
+    return path.open("w", encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ Exact: time is an integer number of 2^-36 ns, in which one step of TIMINCA is a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 _FRACTION_BITS = 36
 _ONE = 1 << _FRACTION_BITS
 _NS_PER_S = 1_000_000_000
@@ -19,10 +21,12 @@ _PER_INCREMENT = 5
 class Clock:
     """A clock over the model's time.
 
+    :param changed: called when it was set, moved, or runs otherwise than before.
     :ivar oscillator_ppb: how much too fast its oscillator is, whatever the driver asks for.
     """
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self.oscillator_ppb = 0
         self._since_ns = now_ns
         self._value = 0
@@ -43,11 +47,13 @@ class Clock:
         """Let it read ``reading_ns`` now."""
         self._since_ns = now_ns
         self._value = reading_ns << _FRACTION_BITS
+        self._changed()
 
     def step(self, now_ns: int, delta_ns: int) -> None:
         """Move it by ``delta_ns``."""
         self._move(now_ns)
         self._value += delta_ns << _FRACTION_BITS
+        self._changed()
 
     def set_timinca(self, now_ns: int, register: int) -> None:
         """Change the rate as a write to TIMINCA does."""
@@ -84,6 +90,7 @@ class Clock:
         # A clock that stands still has no `when`; one part in 2^36 is still enough.
         rate = rate * (_NS_PER_S + self.oscillator_ppb) // _NS_PER_S
         self._rate = max(rate, 1) if self._is_running else 1
+        self._changed()
 
 
 def split(reading_ns: int) -> tuple[int, int]:

@@ -25,9 +25,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from xdptstamp.errors import XdptstampError
 
+_MAX_DURATION_NS = 366 * 86_400 * 1_000_000_000
 _NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _DURATION = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(ns|us|ms|s)", re.ASCII)
 
@@ -124,7 +126,10 @@ def parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise FaultSpecError(f"{text!r} is no duration (20us, 1.5ms, 3s)")
-    return round(float(match[1]) * _NS_PER[match[2]])
+    duration_ns = round(Fraction(match[1]) * _NS_PER[match[2]])
+    if abs(duration_ns) > _MAX_DURATION_NS:
+        raise FaultSpecError(f"{text[:20]} is longer than a year")
+    return duration_ns
 
 
 def parse_fault(spec: str) -> Fault:
@@ -157,8 +162,13 @@ def _split_pair(name: str, pair: str) -> tuple[str, str]:
 def _set(fault: Fault, key: str, value: str) -> None:
     if key == "delay":
         fault.delay = Delay.parse(value)
-    elif key in ("by", "period", "down"):
-        setattr(fault, f"{key}_ns", parse_duration(value))
+    elif key == "by":
+        fault.by_ns = parse_duration(value)
+    elif key in ("period", "down"):
+        duration_ns = parse_duration(value)
+        if duration_ns <= 0:
+            raise FaultSpecError(f"{key}={value}: not in the future")
+        setattr(fault, f"{key}_ns", duration_ns)
     else:
         if not (value.isascii() and value.isdigit()):
             raise FaultSpecError(f"{key}={value}: not a number")
@@ -166,47 +176,54 @@ def _set(fault: Fault, key: str, value: str) -> None:
 
 
 class Faults:
-    """The faults of one port that are on, and what they do on each occasion."""
+    """The faults of one port, and what they do on each occasion.
+
+    :ivar on: those that are on, by name.
+    """
 
     def __init__(self, seed: int = 0) -> None:
-        self._on: dict[str, Fault] = {}
+        self.on: dict[str, Fault] = {}
         self._chance = random.Random(seed)
 
     def put(self, fault: Fault) -> None:
         """Let it begin, in place of another of its name."""
-        self._on[fault.name] = fault
+        self.on[fault.name] = fault
 
     def clear(self, name: str | None = None) -> None:
         """End one fault, or all."""
         if name is None:
-            self._on.clear()
+            self.on.clear()
         else:
-            self._on.pop(name, None)
+            self.on.pop(name, None)
 
     def counts(self) -> dict[str, int]:
         """How often each one that is on struck."""
-        return {name: fault.num_hits for name, fault in self._on.items()}
+        return {name: fault.num_hits for name, fault in self.on.items()}
+
+    def is_on(self, fault: Fault) -> bool:
+        """It was neither cleared nor replaced."""
+        return self.on.get(fault.name) is fault
 
     def strikes(self, name: str) -> bool:
         """Whether a fault strikes now."""
-        fault = self._on.get(name)
+        fault = self.on.get(name)
         return fault is not None and fault.strikes()
 
     def delay_ns(self, name: str) -> int:
         """How much later something is; 0 where nothing delays it."""
-        fault = self._on.get(name)
+        fault = self.on.get(name)
         if fault is None or not fault.strikes():
             return 0
         return fault.delay.draw(self._chance)
 
     def sticks(self, slot: int) -> bool:
         """A Tx stamp register stays as it is when it is read."""
-        fault = self._on.get("stick-stamp")
+        fault = self.on.get("stick-stamp")
         return fault is not None and fault.slot in (None, slot) and fault.strikes()
 
     def loses_interrupt(self, vector: int) -> bool:
         """This signal of an interrupt gets lost."""
-        fault = self._on.get("lose-interrupt")
+        fault = self.on.get("lose-interrupt")
         return fault is not None and fault.vector in (None, vector) and fault.strikes()
 
     def flip_bit(self, packet: bytes, first_byte: int) -> bytes:
@@ -215,6 +232,3 @@ class Faults:
         index = self._chance.randrange(min(first_byte, len(packet) - 1), len(packet))
         damaged[index] ^= 1 << self._chance.randrange(8)
         return bytes(damaged)
-
-    def __bool__(self) -> bool:
-        return bool(self._on)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from xdptstamp.lab.i226 import pci
 from xdptstamp.lab.i226 import registers as reg
@@ -20,10 +21,9 @@ from xdptstamp.lab.i226.statistics import Statistics
 from xdptstamp.lab.i226.truth import Entry, TruthLog
 from xdptstamp.lab.i226.txqueue import TxQueue
 from xdptstamp.lab.i226.txstamps import TxStamps
-from xdptstamp.lab.i226.wire import Wire, frame_ns
+from xdptstamp.lab.i226.wire import Wire, frame_ns, pause_ns
 
 _NS_PER_S = 1_000_000_000
-_PAUSE_QUANTUM_BITS = 512
 
 #: How long before it is on the wire a packet's Tx stamp is latched, by speed in Mb/s; the driver
 #: adds as much (IGC_I225_TX_LATENCY_*, igc.h).
@@ -65,7 +65,7 @@ class Port:
         self.statistics = Statistics()
         self.phy = Phy(self._phy_changed)
         now_ns = self.now_ns()
-        self.clocks = (Clock(now_ns), Clock(now_ns))
+        self.clocks = (Clock(now_ns, self._recheck), Clock(now_ns, self._recheck))
         self.tsicr = 0
         self.stamps = TxStamps(schedule, self.faults, self._stamp_ready)
         self.registers = RegisterFile(self)
@@ -74,7 +74,6 @@ class Port:
         self.queues = [TxQueue(self, number, self.memory) for number in range(reg.NUM_QUEUES)]
         self.busy_until_ns = self.paused_until_ns = 0
         self.speed = 0
-        self._next_wake_ns = 0
         self._next_queue = 0
         self.registers.reset()
         wire.connect(self)
@@ -137,38 +136,36 @@ class Port:
 
     def run(self, limit: int) -> None:
         """Let each Tx queue send, in turn."""
-        if not self.registers.is_tx_enabled or not self.config_space.is_bus_master:
+        if not self._may_send:
             return
         first = self._next_queue
         self._next_queue = (first + 1) % reg.NUM_QUEUES
         for number in range(first, first + reg.NUM_QUEUES):
             queue = self.queues[number % reg.NUM_QUEUES]
-            if queue.has_work:
+            if queue.is_waiting:
                 queue.run(limit)
 
+    def times_ns(self) -> list[int]:
+        """When, in the model's time, there will be something to do; past: now."""
+        times_ns = []
+        if self._may_send:
+            times_ns = [queue.held_until_ns for queue in self.queues if queue.is_waiting]
+        if self.receiver.arrivals:
+            times_ns.append(self.receiver.arrivals[0][0])
+        return times_ns
+
     @property
-    def has_work(self) -> bool:
-        """A Tx queue could send now."""
-        return (
-            self.registers.is_tx_enabled
-            and self.config_space.is_bus_master
-            and any(queue.has_work for queue in self.queues)
-        )
+    def _may_send(self) -> bool:
+        return self.registers.is_tx_enabled and self.config_space.is_bus_master
 
-    def wake_at(self, due_ns: int) -> None:
-        """Let the loop come round at that time."""
-        if not self.now_ns() < self._next_wake_ns <= due_ns:
-            self._next_wake_ns = due_ns
-            self.schedule.at(due_ns, _nothing)
-
-    def launch_ns(self, offset_ns: int, *, is_next: bool) -> int:
-        """The model's time of a launch time: ``offset_ns`` into this or the next Qbv cycle."""
+    def launch_reading_ns(self, offset_ns: int, *, is_next: bool) -> int:
+        """What the PHC reads ``offset_ns`` into this or the next Qbv cycle."""
         stored = self.registers.stored
         cycle_ns = stored(reg.QBVCYCLET) or _NS_PER_S
         base_ns = stored(reg.BASET_H) * _NS_PER_S + stored(reg.BASET_L)
         clock = self.clocks[0]
         number = (clock.at(self.now_ns()) - base_ns) // cycle_ns + is_next
-        return clock.when(base_ns + number * cycle_ns + offset_ns)
+        return base_ns + number * cycle_ns + offset_ns
 
     # -- the wire
 
@@ -183,17 +180,20 @@ class Port:
     def send(self, packet: bytes, earliest_ns: int = 0) -> int:
         """Put a packet on the wire.
 
+        :param earliest_ns: its launch time, which this process may have missed; 0: now.
         :return: when it was there, the model's time.
         """
-        wire_ns = max(earliest_ns or self.now_ns(), self.busy_until_ns)
-        if not self.speed:
-            return wire_ns  # into the void, as a NIC without a link does
-        self.busy_until_ns = wire_ns + frame_ns(len(packet), self.speed)
-        self.statistics.count_sent(packet)
-        peer = self.wire.peer_of(self)
-        if peer is not None:
-            peer.receiver.arrive(packet, wire_ns + self.wire.delay_ns)
-        return wire_ns
+        if earliest_ns:
+            wire_ns = max(earliest_ns, self.paused_until_ns, self.busy_until_ns)
+        else:
+            wire_ns = max(self.now_ns(), self.busy_until_ns)
+        if self.speed:
+            self.busy_until_ns = wire_ns + frame_ns(len(packet), self.speed)
+            self.statistics.count_sent(packet)
+            peer = self.wire.peer_of(self)
+            if peer is not None:
+                peer.receiver.arrivals.append((wire_ns + self.wire.delay_ns, packet))
+        return wire_ns  # without a link into the void
 
     def stamp_tx(self, packet: bytes, queue_id: int, which: tuple[int, int], wire_ns: int) -> None:
         """A packet with a Tx stamp request was sent.
@@ -203,7 +203,7 @@ class Port:
         slot, timer = which
         latency_ns = TX_LATENCY_NS.get(self.speed, 0) + self.config.phy_error_ns
         register_ns = self.clocks[timer].at(wire_ns - latency_ns)
-        outcome = self.stamps.latch(slot, register_ns, wire_ns)
+        outcome = self.stamps.latch(slot, register_ns, wire_ns) if self.speed else "lost"
         self.truth.write(
             Entry(
                 self.config.number,
@@ -222,10 +222,9 @@ class Port:
     def pause(self, quanta: int) -> None:
         """The other end asks for a pause of so many times 512 bits."""
         self.statistics.add(reg.XOFFRXC if quanta else reg.XONRXC)
-        if self.registers.stored(reg.CTRL) & reg.CTRL_RFCE and self.speed:
-            pause_ns = quanta * _PAUSE_QUANTUM_BITS * 1000 // self.speed
-            self.paused_until_ns = self.now_ns() + pause_ns
-            self.wake_at(self.paused_until_ns)
+        if self.registers.stored(reg.CTRL) & reg.CTRL_RFCE:
+            self.paused_until_ns = self.now_ns() + pause_ns(quanta, self.speed)
+            self._recheck()
 
     def send_pause(self, quanta: int) -> None:
         """Ask the other end for a pause."""
@@ -248,19 +247,23 @@ class Port:
             self.faults.put(fault)
 
     def _unplug(self, fault: Fault) -> None:
-        if not self.faults.strikes("flap-link"):
+        if not self.faults.is_on(fault):
             return
-        self.wire.is_plugged = False
-        self.wire.negotiate()
-        self.schedule.at(self.now_ns() + fault.down_ns, self._plug)
+        now_ns = self.now_ns()
+        if fault.strikes():
+            self.wire.is_plugged = False
+            self.wire.negotiate()
+            self.schedule.at(now_ns + fault.down_ns, self._plug)
         if fault.period_ns:
-            self.schedule.at(self.now_ns() + fault.period_ns, lambda: self._unplug(fault))
-        else:
-            self.faults.clear("flap-link")
+            self.schedule.at(now_ns + fault.period_ns, partial(self._unplug, fault))
 
     def _plug(self) -> None:
         self.wire.is_plugged = True
         self.wire.negotiate()
+
+    def _recheck(self) -> None:
+        for queue in self.queues:
+            queue.recheck()
 
     def _phy_changed(self) -> None:
         self.wire.negotiate()
@@ -269,8 +272,3 @@ class Port:
         self.tsicr |= reg.TSICR_TXTS
         if self.registers.stored(reg.TSIM) & reg.TSICR_TXTS:
             self.interrupts.raise_other(reg.ICR_TS)
-
-
-def _nothing() -> None:
-    # The loop only has to come round.
-    return

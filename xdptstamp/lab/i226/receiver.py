@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING
 
 from xdptstamp.lab.i226 import registers as reg
 from xdptstamp.lab.i226.offloads import strip_vlan
 from xdptstamp.lab.i226.rxqueue import Received, RxQueue
 from xdptstamp.lab.i226.truth import Entry
+from xdptstamp.lab.i226.wire import pause_ns
 
 if TYPE_CHECKING:
     from xdptstamp.lab.i226.port import Port
@@ -23,7 +24,6 @@ _FIFO_SIZE = 34 * 1024
 _WATERMARK_MASK = 0x1FFF0
 _MAC_CONTROL = b"\x88\x08"
 _PAUSE = b"\x00\x01"
-_MIN_PACKET = 14
 _TIMER1_SHIFT, _TIMER0_SHIFT = 14, 17
 
 
@@ -31,29 +31,46 @@ class Receiver:
     """What one port receives.
 
     :ivar queues: its four Rx queues.
+    :ivar arrivals: what is on the wire, in its order: when it will be here, and the packet.
     """
 
     def __init__(self, port: Port) -> None:
         self._port = port
         self.queues = [RxQueue(port.memory) for _ in range(reg.NUM_QUEUES)]
+        self.arrivals: deque[tuple[int, bytes]] = deque()
         self._late: tuple[bytes, int] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Empty."""
+        """Empty. What is on the wire still comes."""
         for queue in self.queues:
             queue.reset()
         self._num_dropped = [0] * reg.NUM_QUEUES
         self._fifo_bytes = 0
-        self._has_paused = False
+        self._pause_ends_ns = 0
+        self._to_raise = [False] * reg.NUM_QUEUES
         self._late = None
 
-    def arrive(self, packet: bytes, wire_ns: int) -> None:
-        """A packet comes to the connector at that time of the model, or has come."""
-        if wire_ns > self._port.now_ns():
-            self._port.schedule.at(wire_ns, partial(self._take, packet, wire_ns))
-        else:
-            self._take(packet, wire_ns)
+    def enable(self, queue_id: int, is_enabled: bool) -> None:
+        """RXDCTL. What a queue that is disabled has in the FIFO is lost."""
+        queue = self.queues[queue_id]
+        queue.is_enabled = is_enabled
+        if not is_enabled:
+            self._fifo_bytes -= sum(len(received.packet) for received in queue.fifo)
+            queue.fifo.clear()
+
+    def run(self) -> None:
+        """Receive what has come."""
+        arrivals = self.arrivals
+        if not arrivals:
+            return
+        now_ns = self._port.now_ns()
+        while arrivals and arrivals[0][0] <= now_ns:
+            self._take(*arrivals.popleft())
+        for queue_id, is_due in enumerate(self._to_raise):
+            if is_due:
+                self._to_raise[queue_id] = False
+                self._port.interrupts.raise_rx(queue_id)
 
     def read_dropped(self, queue_id: int) -> int:
         """RQDPC: packets that found no descriptor; clears on read."""
@@ -63,16 +80,18 @@ class Receiver:
     def drain(self, queue_id: int) -> None:
         """The driver gave a queue new descriptors."""
         queue = self.queues[queue_id]
-        if queue.fifo:
-            self._fifo_bytes -= queue.drain()
-            self._port.interrupts.raise_rx(queue_id)
-            if self._has_paused and self._fifo_bytes <= self._watermark(reg.FCRTL):
-                self._has_paused = False
+        if queue.fifo and self._port.config_space.is_bus_master:
+            left = queue.drain()
+            self._fifo_bytes -= left
+            if left:
+                self._port.interrupts.raise_rx(queue_id)
+            if self._pause_ends_ns and self._fifo_bytes <= self._watermark(reg.FCRTL):
+                self._pause_ends_ns = 0
                 self._port.send_pause(0)
 
-    def _take(self, packet: bytes, wire_ns: int) -> None:
+    def _take(self, wire_ns: int, packet: bytes) -> None:
         faults = self._port.faults
-        if faults:
+        if faults.on:
             if faults.strikes("drop-rx"):
                 return
             if faults.strikes("damage-rx"):
@@ -91,10 +110,8 @@ class Receiver:
 
     def _accept(self, packet: bytes, wire_ns: int) -> None:
         port = self._port
-        if not port.registers.stored(reg.RCTL) & reg.RCTL_EN or len(packet) < _MIN_PACKET:
-            return
         if packet[12:14] == _MAC_CONTROL:
-            if packet[14:16] == _PAUSE:
+            if packet[14:16] == _PAUSE and port.filters.is_on:
                 port.pause(int.from_bytes(packet[16:18], "big"))
             return
         if not port.filters.takes(packet):
@@ -148,18 +165,18 @@ class Receiver:
             port.statistics.add(reg.MPC)
             self._num_dropped[queue_id] += 1
             return
+        # What is in the FIFO waits for descriptors: those come through drain().
+        if not queue.fifo and port.config_space.is_bus_master and queue.deliver(received):
+            self._to_raise[queue_id] = True
+            return
         queue.fifo.append(received)
         self._fifo_bytes += size
-        left = queue.drain() if port.config_space.is_bus_master else 0
-        self._fifo_bytes -= left
-        if left:
-            port.interrupts.raise_rx(queue_id)
-        else:
-            port.statistics.add(reg.RNBC)
+        port.statistics.add(reg.RNBC)
         high = self._watermark(reg.FCRTH)
-        if high and self._fifo_bytes > high and not self._has_paused:
-            self._has_paused = True
-            port.send_pause(port.registers.stored(reg.FCTTV) & 0xFFFF)
+        if high and self._fifo_bytes > high and port.now_ns() >= self._pause_ends_ns:
+            quanta = port.registers.stored(reg.FCTTV) & 0xFFFF
+            self._pause_ends_ns = port.now_ns() + pause_ns(quanta, port.speed)
+            port.send_pause(quanta)
 
     def _watermark(self, register: int) -> int:
         port = self._port

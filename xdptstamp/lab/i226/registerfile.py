@@ -213,7 +213,7 @@ class RegisterFile:
             queue.head = value & 0xFFFF
 
         def set_control(value: int) -> None:
-            queue.is_enabled = bool(value & reg.DCTL_QUEUE_ENABLE)
+            queue.enable(bool(value & reg.DCTL_QUEUE_ENABLE))
 
         self._writers[reg.TDBAL + step] = self._storing(reg.TDBAL + step, set_base)
         self._writers[reg.TDBAH + step] = self._storing(reg.TDBAH + step, set_base)
@@ -243,7 +243,7 @@ class RegisterFile:
             queue.head = value & 0xFFFF
 
         def set_control(value: int) -> None:
-            queue.is_enabled = bool(value & reg.DCTL_QUEUE_ENABLE)
+            receiver.enable(number, bool(value & reg.DCTL_QUEUE_ENABLE))
 
         self._writers[reg.RDBAL + step] = self._storing(reg.RDBAL + step, set_base)
         self._writers[reg.RDBAH + step] = self._storing(reg.RDBAH + step, set_base)

@@ -18,7 +18,7 @@ _MAX_DESCRIPTORS = 0x10000
 _DEFAULT_BUFFER = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """A packet on its way to memory.
 
@@ -73,12 +73,12 @@ class RxQueue:
         :return: bytes of packets that left the FIFO.
         """
         num_bytes = 0
-        while self.fifo and self.is_enabled and self._deliver(self.fifo[0]):
+        while self.fifo and self.is_enabled and self.deliver(self.fifo[0]):
             num_bytes += len(self.fifo.popleft().packet)
         return num_bytes
 
-    def _deliver(self, received: Received) -> bool:
-        # False: no descriptors; the packet stays.
+    def deliver(self, received: Received) -> bool:
+        """Move one packet to memory; False: there are no descriptors for it."""
         data = received.packet
         if received.stamps_ns is not None:
             first, second = (split(value) for value in received.stamps_ns)

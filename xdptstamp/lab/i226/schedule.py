@@ -8,6 +8,8 @@ import itertools
 import time
 from collections.abc import Callable
 
+_MAX_WAIT_NS = 3600 * 1_000_000_000
+
 
 class Schedule:
     """Actions with a time, CLOCK_MONOTONIC in ns: the model's own clock."""
@@ -33,8 +35,11 @@ class Schedule:
                 return
             heapq.heappop(heap)[2]()
 
-    def seconds_left(self) -> float | None:
-        """Until the next action; None: there is none."""
-        if not self._heap:
+    def seconds_left(self, other_times_ns: list[int]) -> float | None:
+        """Until the next action or time, at most an hour; None: there is none."""
+        if self._heap:
+            other_times_ns = [self._heap[0][0], *other_times_ns]
+        if not other_times_ns:
             return None
-        return max(0, self._heap[0][0] - time.monotonic_ns()) / 1e9
+        # Whoever waits cannot do so for years, and need not.
+        return min(max(0, min(other_times_ns) - time.monotonic_ns()), _MAX_WAIT_NS) / 1e9

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from xdptstamp.lab.i226.vfio_user import Connection, HungUpError
 
 # Tx descriptors of a queue in one round: some milliseconds at most until others are served.
 _TX_ROUND = 64
+# A client that takes no answers for so long is let go: the other one needs the server within 5 s.
+_SEND_LIMIT_S = 2
 
 
 class Server:
@@ -34,6 +37,7 @@ class Server:
         self._truth = truth
         self._selector = selectors.DefaultSelector()
         self._is_stopped = False
+        self._waking: socket.socket | None = None
 
     def listen(self, port: Port, path: Path) -> None:
         """Offer a port on a socket at ``path``."""
@@ -46,8 +50,21 @@ class Server:
         self._watch(sock, partial(self._connect_control, sock))
 
     def watch_for_end(self, file: Any) -> None:
-        """Stop when ``file`` ends."""
+        """Stop when ``file`` ends.
+
+        :raises OSError: It is nothing that can be waited for.
+        """
         self._watch(file, partial(self._read_to_end, file))
+
+    def stop_on(self, number: signal.Signals) -> None:
+        """Stop at a signal."""
+        # select goes on waiting after a signal's handler (PEP 475), but not past a byte.
+        woken, waking = socket.socketpair()
+        waking.setblocking(False)
+        signal.set_wakeup_fd(waking.fileno())
+        self._waking = waking
+        self._watch(woken, partial(woken.recv, 64))
+        signal.signal(number, lambda *_: self.stop())
 
     def stop(self) -> None:
         """Let :meth:`run` return."""
@@ -57,20 +74,22 @@ class Server:
         """Serve."""
         schedule, ports = self._schedule, self._ports
         while not self._is_stopped:
-            is_busy = any(port.has_work for port in ports)
-            for key, _ in self._selector.select(0 if is_busy else schedule.seconds_left()):
+            times_ns = [time for port in ports for time in port.times_ns()]
+            for key, _ in self._selector.select(schedule.seconds_left(times_ns)):
                 key.data()
             schedule.run()
             for port in ports:
                 port.run(_TX_ROUND)
+            for port in ports:
+                port.receiver.run()
             self._truth.flush()
 
-    def _watch(self, file: Any, action: Callable[[], None]) -> None:
+    def _watch(self, file: Any, action: Callable[[], object]) -> None:
         self._selector.register(file, selectors.EVENT_READ, action)
 
     def _connect(self, port: Port, listening: socket.socket) -> None:
         sock, _ = listening.accept()
-        sock.setblocking(True)
+        sock.settimeout(_SEND_LIMIT_S)
         self._selector.unregister(listening)
         connection = Connection(sock, port)
         self._watch(sock, partial(self._serve, port, connection, listening))
@@ -106,6 +125,9 @@ def _listening(path: Path) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(str(path))
+    try:
+        sock.bind(str(path))
+    except OSError as error:
+        raise OSError(f"no socket at {path}: {error}") from None
     sock.listen(4)
     return sock

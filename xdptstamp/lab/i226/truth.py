@@ -22,8 +22,9 @@ class Entry:
     :param slot: Tx stamp register, 0 to 3; None on Rx.
     :param wire_ns: it was at the connector, on the port's PHC.
     :param register_ns: what the NIC hands to the driver, on the port's PHC.
-    :param outcome: ``delivered``; ``lost`` by a fault; ``busy``: the register held another one;
-        ``disabled``: stamps were off; ``reset``: the NIC was reset before it was ready.
+    :param outcome: ``delivered``; ``lost`` by a fault or without a link; ``busy``: the register
+        held another one; ``disabled``: stamps were off; ``reset``: the NIC was reset before it
+        was ready.
     :param model_ns: ``wire_ns`` on the model's own clock, CLOCK_MONOTONIC.
     """
 

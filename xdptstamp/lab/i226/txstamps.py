@@ -39,7 +39,8 @@ class TxStamps:
     def latch(self, slot: int, value_ns: int, at_ns: int) -> str:
         """Take the stamp of a packet that asked for register ``slot``.
 
-        :param at_ns: the model's time of it.
+        :param at_ns: the model's time of the packet, which may be still to come: it comes behind
+            the others that the NIC has fetched.
         :return: what becomes of it, as :class:`xdptstamp.lab.i226.truth.Entry` has it.
         """
         if not self.is_enabled:
@@ -50,10 +51,10 @@ class TxStamps:
         if self._faults.strikes("lose-stamp"):
             return "lost"
         self._waiting.add(slot)
-        delay_ns = self._faults.delay_ns("delay-stamp")
+        due_ns = at_ns + self._faults.delay_ns("delay-stamp")
         action = partial(self._deliver, slot, value_ns, self._generation)
-        if delay_ns:
-            self._schedule.at(at_ns + delay_ns, action)
+        if due_ns > self._schedule.now_ns():
+            self._schedule.at(due_ns, action)
         else:
             action()
         return "delivered"

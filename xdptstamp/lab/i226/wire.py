@@ -12,6 +12,7 @@ SPEEDS = (10, 100, 1000, 2500)
 _FCS = 4
 _MIN_FRAME = 64
 _PREAMBLE_AND_GAP = 20
+_PAUSE_QUANTUM_BITS = 512
 
 
 def frame_ns(length: int, speed: int) -> int:
@@ -21,6 +22,11 @@ def frame_ns(length: int, speed: int) -> int:
     """
     size = max(length + _FCS, _MIN_FRAME) + _PREAMBLE_AND_GAP
     return size * 8000 // speed
+
+
+def pause_ns(quanta: int, speed: int) -> int:
+    """How long a pause of so many times 512 bits is, in ns; 0 without a link."""
+    return quanta * _PAUSE_QUANTUM_BITS * 1000 // speed if speed else 0
 
 
 class Wire:
