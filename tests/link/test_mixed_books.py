@@ -26,6 +26,9 @@ from xdptstamp.sample import Cause
 if os.environ.get("NETIF"):
     pytest.skip("what a real link loses is not counted by either end", allow_module_level=True)
 
+# A sink that has no processor for a moment loses packets.
+pytestmark = pytest.mark.serial
+
 CAUSES = [cause.label for cause in Cause if cause is not Cause.NONE]
 PACE = ("--rate", "100kpps", "--repeats", 1, "--quiet")
 EARLIER_NS = 10**18  # no stamp is that old

@@ -68,6 +68,7 @@ def measured(rounds):
 # -- what is printed
 
 
+@pytest.mark.serial
 def test_the_tables(here, out, shared_lab):
     done = here("--ratio", "1:10", "--duration", "300ms", "--repeats", 2)
     assert (done.returncode, done.stderr) == (0, "")
@@ -97,6 +98,7 @@ def test_the_tables(here, out, shared_lab):
     assert row.split()[2:5] == [f"{requested:,}", f"{requested:,}", "0"]
 
 
+@pytest.mark.serial
 def test_json_lines_of_a_sweep(here, out, tmp_path):
     csv_file = tmp_path / "samples.csv"
     done = here(
@@ -157,6 +159,7 @@ def test_without_a_sink_the_nic_counts(here, out):
 # -- what is sent
 
 
+@pytest.mark.serial
 def test_every_packet_recorded_at_a_rate_over_ipv6(here, out, shared_lab):
     done = here(
         "--record-all", "--rate", "20kpps", "--ratio", "1:3", "--repeats", 1, "--duration",
@@ -178,6 +181,7 @@ def test_every_packet_recorded_at_a_rate_over_ipv6(here, out, shared_lab):
         assert (is_stamped == wanted).all()
 
 
+@pytest.mark.serial
 def test_the_next_stamp_waits_for_those_that_are_pending(here, out):
     done = here(
         "--ratio", "1:1", "--repeats", 1, "--duration", "100ms", "--max-pending-timestamps", 2
@@ -192,6 +196,7 @@ def test_the_next_stamp_waits_for_those_that_are_pending(here, out):
     assert "throttled=" in done.stdout
 
 
+@pytest.mark.serial
 def test_two_apps_on_two_queues(here, out):
     done = here("--two-apps", "--interval", "1ms", "--duration", "400ms", "--repeats", 1)
     assert (done.returncode, done.stderr) == (0, "")
@@ -216,6 +221,7 @@ def test_two_apps_on_two_queues(here, out):
     assert 0 < latency.min <= latency.max < 400 * MS
 
 
+@pytest.mark.serial
 def test_two_apps_on_one_queue(here, out):
     done = here(
         "--two-apps", "--same-queue", "--interval", "1ms", "--duration", "400ms", "--repeats", 1
@@ -236,6 +242,7 @@ def test_two_apps_on_one_queue(here, out):
 # -- its end
 
 
+@pytest.mark.serial
 def test_ctrl_c_in_the_middle(shared_lab, popen_cli, out):
     argv = ("mixed", shared_lab.ifname, "--output-dir", out, "--two-apps", "--seed", 1)
     process = popen_cli(*argv, "--duration", "100s", "--repeats", 1, env=shared_lab.environ)
@@ -261,6 +268,7 @@ def test_ctrl_c_in_the_middle(shared_lab, popen_cli, out):
     assert_left_alone(shared_lab.ifname)
 
 
+@pytest.mark.serial
 def test_a_second_copy_is_refused_and_the_first_one_unharmed(here, shared_lab, popen_cli, out):
     running = MixedProcess(popen_cli, shared_lab, out.with_name("first"), *ENDLESS)
     running.wait_sending()
@@ -476,6 +484,7 @@ def test_without_privilege(with_capabilities, shared_lab, tmp_path):
 
 
 @needs_setpriv
+@pytest.mark.serial
 def test_the_smallest_set_of_capabilities(with_capabilities, tmp_path):
     options = ("--no-sink", "--quiet", "--repeats", 1, "--duration", "20ms")
     done = with_capabilities(CAPABILITIES, *options)

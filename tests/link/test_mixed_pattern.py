@@ -20,6 +20,9 @@ from xdptstamp.measure.sink_client import SinkClient
 if os.environ.get("NETIF"):
     pytest.skip("looks at the partner's end of a veth pair", allow_module_level=True)
 
+# A sink that has no processor for a moment loses packets.
+pytestmark = pytest.mark.serial
+
 PORT = 9093
 TX_RING = 1024
 RATIOS = {"0:1": (0, 1), "1:0": (1, 0), "1:1": (1, 1), "1:10": (1, 10), "3:7": (3, 7)}

@@ -44,6 +44,7 @@ def peaks_of(popen_cli, link, out, duration):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_memory_and_cpu_of_a_longer_run(shared_lab, popen_cli, tmp_path):
     _, before = peaks_of(popen_cli, shared_lab, tmp_path / "short", SHORT)
     longer, after = peaks_of(popen_cli, shared_lab, tmp_path / "long", LONG)
