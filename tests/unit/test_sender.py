@@ -575,7 +575,8 @@ def test_waiting_without_any_completion_is_no_part_of_the_time(
     assert sent.throttled_ns == sent.duration_ns == 0
 
 
-def test_waiting_ends_with_the_last_completion(tmp_path, soon_stalled):
+def test_waiting_ends_with_the_last_completion(tmp_path, soon_stalled, monkeypatch):
+    monkeypatch.setattr(sender_module, "time", Clock(1000))
     link = Link()
     link.lost = (33).__eq__
     run = Run(link, tmp_path)
