@@ -44,7 +44,7 @@ def main() -> int:
             file = arguments.truth and stack.enter_context(_create(arguments.truth))
             truth = TruthLog(file)
             ports = [
-                Port(PortConfig(number, mac, arguments.phy_error), schedule, wire, truth)
+                Port(PortConfig(number, mac), schedule, wire, truth)
                 for number, mac in enumerate(macs)
             ]
             server = Server(ports, schedule, truth)
@@ -83,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--speed", type=int, choices=SPEEDS, default=2500)
     parser.add_argument("--delay", default="25ns")
     parser.add_argument("--timestamp-delay")
-    parser.add_argument("--phy-error", type=int, default=0)
     parser.add_argument("--fault", action="append", default=[])
     return parser
 

@@ -16,6 +16,7 @@ A fault is ``NAME`` or ``NAME:KEY=VALUE,...``, and goes on until it is cleared::
     lose-interrupt:every=10       an interrupt is not signalled; vector=N: only this one's
     step-phc:by=1s                the PHC jumps; also by=-37s
     slow-head:delay=3s            the Tx head pointer waits before each packet
+    wrong-phy:by=200ns            the PHY's delays are other than the driver thinks, on Tx and Rx
 
 All take ``after=N`` (occasions that pass unharmed first) and ``count=N`` (then it is over).
 """
@@ -48,9 +49,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "lose-interrupt": ("vector",),
     "step-phc": ("by",),
     "slow-head": ("delay",),
+    "wrong-phy": ("by",),
 }
 _NEEDED = {"delay-stamp": "delay", "delay-completion": "delay", "slow-head": "delay"}
-_NEEDED |= {"step-phc": "by"}
+_NEEDED |= {"step-phc": "by", "wrong-phy": "by"}
 _DOWN_DEFAULT_NS = 100_000_000
 _FOREVER = 1 << 62
 
@@ -215,6 +217,11 @@ class Faults:
         if fault is None or not fault.strikes():
             return 0
         return fault.delay.draw(self._chance)
+
+    def phy_error_ns(self) -> int:
+        """How wrong the PHY's delay of this packet is."""
+        fault = self._on.get("wrong-phy")
+        return fault.by_ns if fault is not None and fault.strikes() else 0
 
     def sticks(self, slot: int) -> bool:
         """A Tx stamp register stays as it is when it is read."""

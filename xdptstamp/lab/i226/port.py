@@ -36,12 +36,10 @@ class PortConfig:
 
     :param number: 0 is the DUT's, 1 the link partner's.
     :param mac: as in the NVM.
-    :param phy_error_ns: how wrong the PHY's delay is, on Tx and Rx: a model that must be noticed.
     """
 
     number: int
     mac: bytes
-    phy_error_ns: int = 0
 
     @property
     def mac_text(self) -> str:
@@ -201,7 +199,7 @@ class Port:
         :param which: stamp register and timer.
         """
         slot, timer = which
-        latency_ns = TX_LATENCY_NS.get(self.speed, 0) + self.config.phy_error_ns
+        latency_ns = TX_LATENCY_NS.get(self.speed, 0) + self.faults.phy_error_ns()
         register_ns = self.clocks[timer].at(wire_ns - latency_ns)
         outcome = self.stamps.latch(slot, register_ns, wire_ns) if self.speed else "lost"
         self.truth.write(

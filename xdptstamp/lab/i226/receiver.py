@@ -137,7 +137,7 @@ class Receiver:
         enabled = port.registers.stored(reg.TSYNCRXCTL) & reg.TSYNCRXCTL_ENABLED
         if not enabled or not queue.has_stamps:
             return None
-        latency_ns = RX_LATENCY_NS.get(port.speed, 0) + port.config.phy_error_ns
+        latency_ns = RX_LATENCY_NS.get(port.speed, 0) + port.faults.phy_error_ns()
         readings = [clock.at(wire_ns + latency_ns) for clock in port.clocks]
         port.truth.write(
             Entry(
