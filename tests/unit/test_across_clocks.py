@@ -184,7 +184,10 @@ def test_the_table_states_the_uncertainty_and_the_header_the_offset():
     assert "PHC - TAI +36.999950000 s (+-0.500 us) at first, drifting by +50.000 ppm" in text
     assert "6 samples, extended" in text
     assert "clocks the kernel's TAI offset is 0" in text
-    assert "(tx_app_to_tx_hw: across clocks, by their measured offset: within +-0." in text
+    assert (
+        "(rx_hw_to_rx_xdp, tx_app_to_tx_hw, tx_hw_to_tx_comp: across clocks, by their measured "
+        "offset: half of them are within +-0."
+    ) in text
     assert max(map(len, lines)) <= 72
     found = summary_json(info, summary)["intervals"]["tx_app_to_tx_hw_ns"]
     assert (found["count"], found["left_out"]) == (100, 0)

@@ -79,12 +79,11 @@ def compared_notes(info: RunInfo, summary: Summary, shown: list[str]) -> Iterato
     if is_assumed(info):
         yield f"{words}: across clocks, the PHC taken to be CLOCK_TAI as asked: not measured"
         return
-    for name in names:
-        sure = summary.uncertainties[name]
-        if sure.max:
-            half, most = us(sure.quantile(0.5)), us(sure.max)
-            text = f"{name.removesuffix('_ns')}: across clocks, by their measured offset: within "
-            yield text + f"+-{half} us (half of them), +-{most} us (all)"
+    sures = [summary.uncertainties[name] for name in names if summary.uncertainties[name].count]
+    half, most = max(sure.quantile(0.5) for sure in sures), max(sure.max for sure in sures)
+    if most:
+        text = f"{words}: across clocks, by their measured offset: half of them are within "
+        yield text + f"+-{us(half)} us, all within +-{us(most)} us"
 
 
 def left_out(info: RunInfo, summary: Summary) -> Iterator[tuple[str, str]]:
