@@ -182,6 +182,11 @@ class Client:
         data = struct.pack("<QII", offset, region, size) + value.to_bytes(size, "little")
         self.send(REGION_WRITE, data, flags=NO_REPLY)
 
+    def put(self, offset, value):
+        """Write a register and wait until it has been."""
+        self.write(offset, value)
+        self.read(STATUS)
+
     def map(self, addr, size, fd, flags=3, offset=0):
         """Let the device reach ``fd`` at ``addr``; the error."""
         fds = () if fd is None else (fd,)
@@ -392,6 +397,7 @@ class RxRing:
         nic.write(0xC00C + step, srrctl | 0x02000400 | buffer_kib)
         nic.write(0xC028 + step, 0x02040808)
         self.give(count - 1 if num_given is None else num_given)
+        nic.settle()  # what the other port sends now arrives
 
     def give(self, num):
         """Give so many buffers to the NIC."""
@@ -407,11 +413,12 @@ class RxRing:
         data, index = b"", self._next
         while True:
             where = self.start + 16 * index
+            if not any(self.nic.memory[where + 12 : where + 14]):
+                return None  # no length: as igc_clean_rx_irq looks at it
             low, rss_hash, status, length, vlan = struct.unpack_from(
                 "<IIIHH", self.nic.memory, where
             )
-            if not length or not status & 1:
-                return None
+            assert status & 1
             buffer = self._buffers + index * self._size
             data += self.nic.memory[buffer : buffer + length]
             self.nic.memory[where : where + 16] = bytes(16)

@@ -6,28 +6,12 @@ import os
 import pytest
 
 from tests.unit import i226_kit as kit
-from tests.unit.i226_kit import BROADCAST, MACS, Nic, RxRing, Server, TxRing, ethernet
+from tests.unit.i226_kit import BROADCAST, MACS, RxRing, TxRing, ethernet
 
 # Offsets as in igc_regs.h.
 GORCL, GORCH, GOTCL, GOTCH, BPRC, MPRC = 0x4088, 0x408C, 0x4090, 0x4094, 0x4078, 0x407C
 BPTC, MPTC, TPR, TPT = 0x40F4, 0x40F0, 0x40D0, 0x40D4
 PTC, PRC = range(0x40D8, 0x40F0, 4), range(0x405C, 0x4074, 4)
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path)
-    yield server
-    code = server.stop()
-    assert (code, server.errors) == (0, "")
-
-
-@pytest.fixture
-def nics(server):
-    nics = [Nic(path, mac) for path, mac in zip(server.paths, MACS, strict=True)]
-    yield nics
-    for nic in nics:
-        nic.close()
 
 
 def test_a_packet_arrives_as_it_was_sent_on_all_queues(nics):
@@ -199,28 +183,25 @@ def test_a_port_that_is_reset_or_no_bus_master_sends_nothing(nics):
     assert nics[0].read(0x5404) == int.from_bytes(MACS[0][4:], "little") | 0x80000000
 
 
-def test_without_a_link_packets_go_nowhere(server, nics):
+def test_without_a_link_packets_go_nowhere(i226, nics):
     ring, received = TxRing(nics[0]), RxRing(nics[1])
     assert nics[0].read(kit.STATUS) & 0x2
     nics[0].read(kit.ICR)
-    server.control(link=False)
+    i226.control(link=False)
     assert nics[0].read(kit.STATUS) & 0x2 == 0
     assert nics[1].read(kit.STATUS) & 0x2 == 0
     assert nics[0].read(kit.ICR) & 0x4
     ring.send(ethernet(b"lost"))
     assert nics[0].read(kit.GPTC) == 0
-    server.control(link=True)
+    i226.control(link=True)
     ring.send(ethernet(b"there"))
     assert received.take_one().data[14:19] == b"there"
 
 
 @pytest.mark.parametrize(("speed", "bits"), [(10, 0), (100, 0x40), (1000, 0x80), (2500, 0x400080)])
-def test_the_status_has_the_speed(tmp_path, speed, bits):
-    server = Server(tmp_path, "--speed", str(speed))
-    nic = Nic(server.paths[0], MACS[0])
+def test_the_status_has_the_speed(start_i226, connect_i226, speed, bits):
+    (nic,) = connect_i226(start_i226("--speed", str(speed), num_ports=1))
     assert nic.read(kit.STATUS) & 0x4000C2 == bits | 0x2
-    nic.close()
-    assert server.stop() == 0
 
 
 def test_the_phy_answers_and_leaves_the_link_when_it_is_powered_down(nics):

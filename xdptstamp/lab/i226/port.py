@@ -105,6 +105,7 @@ class Port:
         """Reset everything, the PHY and the config space too."""
         self.config_space.reset()
         self.reset_mac()
+        self.statistics.reset()
         self.phy.reset()
         self._phy_changed()
 

@@ -21,6 +21,10 @@ class Statistics:
     """Counters of one port, by their register's offset."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """All 0."""
         self._counts = [0] * _NUM_REGISTERS
 
     def add(self, register: int, amount: int = 1) -> None:

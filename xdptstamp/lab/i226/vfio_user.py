@@ -138,7 +138,7 @@ class Connection:
         try:
             self.sock.sendall(header + payload)
         except OSError as error:
-            raise HungUpError(f"does not take an answer: {error.strerror}") from None
+            raise HungUpError(f"does not take an answer: {error}") from None
 
     def _version(self, payload: memoryview) -> bytes:
         major, _minor = struct.unpack_from("<HH", payload)
