@@ -48,14 +48,16 @@ REFUSAL = struct.Struct("<i?")
 WINDOW = 1 << 16
 
 _CHUNK = 1 << 15
+_END_OF_INPUT = b"\x04"
 # Output is not read from commands while this much waits for the host.
 _ENOUGH = 1 << 18
 
 
 class _Line:
     # The virtio port: messages both ways, without blocking.
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
         self.unsent = bytearray()
         self._received = bytearray()
 
@@ -243,7 +245,8 @@ class _Agent:
             self._is_over = True
         elif command := self._commands.get(number):
             if kind == INPUT:
-                command.waiting += payload
+                # On a terminal the end of input is a key.
+                command.waiting += payload or (_END_OF_INPUT if command.is_terminal else b"")
                 command.is_input_over |= not payload
             elif kind == SIGNAL:
                 command.signal(marshal.loads(payload))
@@ -268,12 +271,21 @@ class _Agent:
             self._line.send(ENDED, command.number, NUMBER.pack(code))
 
 
-def main() -> None:
-    """Serve the port that is named first until the host asks for the end, or is gone."""
-    line = _Line(sys.argv[1])
-    sys.stdin.read()  # ends when the links have their carrier
+def serve(fd: int) -> None:
+    """Serve the host at the other end of ``fd`` until it asks for the end.
+
+    :raises SystemExit: The host is gone, and so is everything that anybody waits for.
+    """
+    line = _Line(fd)
     line.send(READY, 0)
     _Agent(line).run()
+
+
+def main() -> None:
+    """Serve the port that is named, once stdin has ended: then the links have their carrier."""
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)
+    sys.stdin.read()
+    serve(fd)
 
 
 if __name__ == "__main__":

@@ -273,5 +273,6 @@ def default_environ() -> dict[str, str]:
     # Folders that are not there in the guest.
     for name in ("TMPDIR", "XDG_RUNTIME_DIR"):
         environ.pop(name, None)
+    environ["PYTHONDONTWRITEBYTECODE"] = "1"  # they could not be written
     environ["PATH"] = f"{environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
     return environ

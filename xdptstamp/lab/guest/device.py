@@ -8,7 +8,6 @@ import select
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from xdptstamp.errors import SetupError
 _MODULE = "xdptstamp.lab.i226"
 _LIMIT_S = 20
 _END_LIMIT_S = 5
+_EXIT_USAGE = 2  # argparse's
 
 
 class DeviceServer:
@@ -49,12 +49,14 @@ class DeviceServer:
     def await_ready(self) -> None:
         """Return when it listens."""
         assert self._process.stdout is not None
-        deadline = time.monotonic() + _LIMIT_S
         is_readable = select.select([self._process.stdout], [], [], _LIMIT_S)[0]
         if not is_readable or self._process.stdout.readline().strip() != b"ready":
+            problem = f"not ready after {_LIMIT_S} s" if not is_readable else "has not started"
             self.close()
-            problem = "ended" if time.monotonic() < deadline else f"not ready after {_LIMIT_S} s"
-            raise SetupError("virtual I226", f"{problem}: {self.log or 'it said nothing'}")
+            error = SetupError("virtual I226", f"{problem}: {self.log or 'it said nothing'}")
+            if self._process.returncode == _EXIT_USAGE:
+                error.exit_code = _EXIT_USAGE
+            raise error
 
     @property
     def log(self) -> str:

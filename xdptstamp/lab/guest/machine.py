@@ -52,6 +52,7 @@ class Guest:
         self._keeper: Keeper | None = None
         self._channel: Channel | None = None
         self._device: DeviceServer | None = None
+        self._is_over = False
 
     def __enter__(self) -> Guest:
         kernel = self._kernel = self.config.find_kernel()
@@ -70,7 +71,13 @@ class Guest:
     ) -> None:
         if kind is None and not self._line.is_over:
             self._line.quit(_QUIT_LIMIT_S)
+        self._is_over = True
+        device = self._device
+        has_device = device is None or device.is_running
+        said = self.device_log
         self._stack.close()
+        if kind is None and not has_device:
+            raise SetupError("virtual I226", f"its process has ended too early: {said}")
 
     @property
     def environ(self) -> dict[str, str]:
@@ -97,6 +104,11 @@ class Guest:
         """What the kernel and the init script have written so far."""
         data = (self._folder / "console").read_bytes()
         return data.decode(errors="replace").replace("\r", "")
+
+    @property
+    def device_log(self) -> str:
+        """What the virtual NIC has said on its stderr so far."""
+        return self._device.log if self._device is not None else ""
 
     def control(self, command: dict[str, Any]) -> dict[str, Any]:
         """Send a command (``{"fault": "lose-stamp", "every": 3}``) to the virtual NIC.
@@ -183,10 +195,12 @@ class Guest:
         machine = dataclasses.replace(machine, accel=choose_accel(machine))
         if self._device is not None:
             self._device.await_ready()
+        # Ended before the line to it, whose other end it is.
+        stack.callback(self._close_line)
         self._keeper = Keeper(machine.argv(), self._folder)
         stack.callback(self._keeper.close)
         compile_modules()
-        self._connect(listener, deadline, stack)
+        self._connect(listener, deadline)
 
     def _machine(self, kernel: Kernel) -> Machine:
         initramfs = self._folder / "initramfs"
@@ -206,16 +220,13 @@ class Guest:
             nics=self._device.sockets if self._device else (),
         )
 
-    def _connect(
-        self, listener: socket.socket, deadline: float, stack: contextlib.ExitStack
-    ) -> None:
+    def _connect(self, listener: socket.socket, deadline: float) -> None:
         assert self._keeper is not None
         # QEMU connects before anything else, or ends.
         if not self._keeper.await_client(listener, max(deadline - time.monotonic(), 0)):
             raise self._death()
         line, _ = listener.accept()
         self._channel = Channel(line, self._death)
-        stack.callback(self._channel.close)
         self._channel.start()
         if not self._channel.wait_ready(max(deadline - time.monotonic(), 0)):
             limit = f"no command could be run within {self.config.boot_timeout_s:g} s"
@@ -223,8 +234,15 @@ class Guest:
         if self._channel.is_over:
             raise self._death()
 
+    def _close_line(self) -> None:
+        self._is_over = True
+        if self._channel is not None:
+            self._channel.close()
+
     def _death(self) -> XdptstampError:
         # Called when QEMU has ended, or is about to.
+        if self._is_over:
+            return SetupError("lab guest", "the guest was ended before the command had")
         assert self._keeper is not None
         how = self._keeper.exit_text()
         for line in self.console.splitlines():
@@ -236,8 +254,8 @@ class Guest:
     def _last_words(self) -> str:
         lines = self.console.rstrip().splitlines()[-_CONSOLE_LINES:]
         text = "\n  ".join(["; its console:", *lines]) if lines else "; its console is empty"
-        log = self._device.log if self._device is not None else ""
-        return f"{text}\nThe virtual NIC said: {log}" if log else text
+        said = self.device_log
+        return f"{text}\nThe virtual NIC said: {said}" if said else text
 
 
 def _remove_if_empty(folder: Path) -> None:

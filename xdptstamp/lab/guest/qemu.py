@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ _COMMAND_LINE = " ".join(
         "mitigations=off cryptomgr.notests random.trust_cpu=on",
     )
 )
+
+# Four levels of page tables to walk instead of five.
+_EMULATED_CPU = "max,la57=off"
 
 # Started instead of QEMU, with stdin a pipe that closes when its parent closes it or is gone,
 # however that comes: then QEMU is killed and the folder of its files removed. Says QEMU's exit
@@ -79,7 +83,7 @@ class Machine:
         if self.accel == "kvm":
             words += ["-accel", "kvm", "-cpu", "host"]
         else:
-            words += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+            words += ["-accel", "tcg,thread=multi", "-cpu", _EMULATED_CPU]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         words += ["-chardev", f"file,id=console,path={_escaped(self.console)}"]
         words += ["-serial", "chardev:console"]
@@ -133,6 +137,8 @@ class Keeper:
             start_new_session=True,
         )
         self._log = folder / "qemu.log"
+        self._code: int | None = None
+        self._lock = threading.Lock()
 
     def await_client(self, listener: socket.socket, timeout_s: float) -> bool:
         """Wait until QEMU connects; False if it has ended, or does not in time."""
@@ -143,8 +149,11 @@ class Keeper:
     def exit_text(self) -> str:
         """How QEMU ended, once it has; waits for that."""
         assert self._process.stdout is not None
-        code = int(self._process.stdout.readline() or b"0")
+        with self._lock:
+            if self._code is None:
+                self._code = int(self._process.stdout.readline() or b"0")
         log = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        code = self._code
         how = f"by signal {signal.Signals(code - 128).name}" if code > 128 else f"with code {code}"
         return f"QEMU ended {how}" + (f": {log}" if log else "")
 
