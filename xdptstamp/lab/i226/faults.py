@@ -220,7 +220,7 @@ class Faults:
 
     def phy_error_ns(self) -> int:
         """How wrong the PHY's delay of this packet is."""
-        fault = self._on.get("wrong-phy")
+        fault = self.on.get("wrong-phy")
         return fault.by_ns if fault is not None and fault.strikes() else 0
 
     def sticks(self, slot: int) -> bool:
