@@ -44,8 +44,7 @@ TXSTMPL = (0xB618, 0xB698, 0xB6B8, 0xB6D8)
 TXSTMPH = tuple(offset + 4 for offset in TXSTMPL)
 GPTC, GPRC, MPC = 0x4080, 0x4074, 0x4010
 
-RCTL_DEFAULT = 0x0400801A  # EN, UPE off, MPE, BAM, SECRC: as igc_setup_rctl, and all multicasts
-RCTL_PROMISCUOUS = RCTL_DEFAULT | 0x8
+RCTL_DEFAULT = 0x04008012  # EN, MPE, BAM, SECRC: as igc_setup_rctl, with all multicasts
 CMD_DATA = 0x2B300000  # DEXT, RS, IFCS, EOP, data
 CMD_EOP, CMD_VLE, CMD_TSE, CMD_STAMP = 0x01000000, 0x40000000, 0x80000000, 0x00080000
 IXSM, TXSM = 0x100, 0x200
@@ -205,8 +204,14 @@ class Client:
         return result
 
     def settle(self):
-        """Everything that was asked for has been done, as far as it is not for later."""
+        """Everything that was asked for has been done, as far as it is not for later.
+
+        The server goes round a few times, and what was on the wire has arrived.
+        """
+        end_ns = time.monotonic_ns() + 100_000
         for _ in range(4):
+            self.read(STATUS)
+        while time.monotonic_ns() < end_ns:
             self.read(STATUS)
 
 
