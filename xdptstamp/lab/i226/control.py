@@ -21,7 +21,7 @@ import socket
 from typing import Any
 
 from xdptstamp.errors import XdptstampError
-from xdptstamp.lab.i226.faults import parse_fault
+from xdptstamp.lab.i226.faults import NAMES, parse_fault
 from xdptstamp.lab.i226.port import Port
 
 _MAX_LINE = 65536
@@ -52,6 +52,8 @@ class Control:
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
+            if not isinstance(request, dict):
+                raise ValueError("a request is an object")
             port = self._port(request.pop("port", 0))
             for key, value in request.items():
                 self._do(port, key, value)
@@ -73,6 +75,8 @@ class Control:
         if key == "fault":
             port.begin(parse_fault(value))
         elif key == "clear":
+            if value is not None and value not in NAMES:
+                raise ValueError(f"no fault {value!r}")
             port.faults.clear(value)
         elif key == "link":
             port.wire.is_plugged = bool(value)
