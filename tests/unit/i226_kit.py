@@ -229,6 +229,10 @@ class Nic(Client):
         assert self.map(GUEST_BASE, MEMORY_SIZE, self.fd) == 0
         irqs = struct.pack("<IIIII", 20, 0x24, 2, 0, NUM_VECTORS)
         self.checked(SET_IRQS, irqs, self.vectors)
+        self.set_up()
+
+    def set_up(self):
+        """What a driver does after a reset, but for its rings."""
         self.write(4, 0x0406, size=2, region=7)  # memory, bus master
         self.write(GPIE, 0xC0000011)  # MSI-X, EIAME, PBA, NSICR
         self.write(IVAR_MISC, 0x8000)
