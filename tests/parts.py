@@ -8,6 +8,9 @@
 - guest: those in tests/guest; their guest has all processors.
 """
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +18,10 @@ import pytest
 
 PARTS = ("parallel", "serial", "guest")
 _GUEST = Path(__file__).parent / "guest"
+
+# What the fixtures of a worker may take to remove what they made.
+_CLEANING_LIMIT_S = 30
+_workers = []
 
 
 def pytest_addoption(parser):
@@ -47,3 +54,34 @@ def pytest_sessionfinish(session):
     tree.getroot()[:0] = list(before)
     tree.write(path, encoding="utf-8", xml_declaration=True)
     return result
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodeready(node):
+    _workers.append(node)
+
+
+def pytest_keyboard_interrupt():
+    """Pass SIGINT on: by itself xdist lets the workers go on, and kills them after ten seconds."""
+    for node in _workers:
+        with contextlib.suppress(ProcessLookupError):
+            # xdist has asked for this before; an answer now would wait for the tests' end.
+            os.kill(node.gateway._rinfo().pid, signal.SIGINT)
+    for node in _workers:
+        with contextlib.suppress(node.channel.RemoteError, node.channel.TimeoutError):
+            node.channel.waitclose(_CLEANING_LIMIT_S)
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, _interrupt_once)
+
+
+def _interrupt_once(number, frame):
+    # A terminal's Ctrl-C reaches a worker twice; the second would interrupt its fixtures' cleaning.
+    signal.signal(number, _ignore)
+    raise KeyboardInterrupt
+
+
+def _ignore(number, frame):
+    """Not SIG_IGN, which commands that are still started would inherit."""
