@@ -6,6 +6,8 @@ import lzma
 import os
 import shlex
 import subprocess
+import sys
+import time
 import zlib
 
 import pytest
@@ -393,3 +395,24 @@ def test_the_keeper_ends_qemu(tmp_path):
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+PARENT = """
+import pathlib, sys
+from xdptstamp.lab.guest.qemu import Keeper
+keeper = Keeper(["sleep", "1000"], pathlib.Path(sys.argv[1]))
+print("started", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_keeper_of_a_killed_parent_removes_the_folder(tmp_path):
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    argv = [sys.executable, "-c", PARENT, str(folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"started\n"
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while folder.exists():
+        assert time.monotonic() < deadline

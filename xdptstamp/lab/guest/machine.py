@@ -28,6 +28,7 @@ from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load
 from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 _QUIT_LIMIT_S = 10
+_MAX_PARENT = 64
 _CONSOLE_LINES = 40
 _SAID = "xdptstamp-guest: "
 _LACKS = "lacks: "
@@ -102,7 +103,10 @@ class Guest:
     @property
     def console(self) -> str:
         """What the kernel and the init script have written so far."""
-        data = (self._folder / "console").read_bytes()
+        try:
+            data = (self._folder / "console").read_bytes()
+        except FileNotFoundError:  # QEMU makes it
+            return ""
         return data.decode(errors="replace").replace("\r", "")
 
     @property
@@ -174,7 +178,9 @@ class Guest:
         return self._channel
 
     def _make_folders(self, stack: contextlib.ExitStack) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="xdptstamp-guest-"))
+        # A socket's path has at most 107 bytes.
+        parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < _MAX_PARENT else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="xdptstamp-guest-", dir=parent))
         stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         output_dir = self.config.writable
         if not output_dir.is_dir():
@@ -223,16 +229,23 @@ class Guest:
     def _connect(self, listener: socket.socket, deadline: float) -> None:
         assert self._keeper is not None
         # QEMU connects before anything else, or ends.
-        if not self._keeper.await_client(listener, max(deadline - time.monotonic(), 0)):
+        try:
+            is_there = self._keeper.await_client(listener, max(deadline - time.monotonic(), 0))
+        except TimeoutError:
+            raise self._is_late() from None
+        if not is_there:
             raise self._death()
         line, _ = listener.accept()
         self._channel = Channel(line, self._death)
         self._channel.start()
         if not self._channel.wait_ready(max(deadline - time.monotonic(), 0)):
-            limit = f"no command could be run within {self.config.boot_timeout_s:g} s"
-            raise GuestDiedError("lab guest", f"{limit} (--boot-timeout){self._last_words()}")
+            raise self._is_late()
         if self._channel.is_over:
             raise self._death()
+
+    def _is_late(self) -> GuestDiedError:
+        limit = f"no command could be run within {self.config.boot_timeout_s:g} s"
+        return GuestDiedError("lab guest", f"{limit} (--boot-timeout){self._last_words()}")
 
     def _close_line(self) -> None:
         self._is_over = True

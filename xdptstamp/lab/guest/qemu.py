@@ -39,6 +39,7 @@ exec 3<&0
 qemu=$!
 { read -r _ <&3; kill -KILL $qemu; } >/dev/null 2>&1 &
 watcher=$!
+trap "" PIPE # the one to be told may be gone
 wait $qemu
 code=$?
 kill $watcher 2>/dev/null
@@ -141,10 +142,16 @@ class Keeper:
         self._lock = threading.Lock()
 
     def await_client(self, listener: socket.socket, timeout_s: float) -> bool:
-        """Wait until QEMU connects; False if it has ended, or does not in time."""
+        """Wait until QEMU connects; False if it ends instead.
+
+        :raises TimeoutError: Neither has come in time.
+        """
         assert self._process.stdout is not None
-        ready = select.select([listener.fileno(), self._process.stdout.fileno()], [], [], timeout_s)
-        return listener.fileno() in ready[0]
+        ends = [listener.fileno(), self._process.stdout.fileno()]
+        ready = select.select(ends, [], [], timeout_s)[0]
+        if not ready:
+            raise TimeoutError
+        return listener.fileno() in ready
 
     def exit_text(self) -> str:
         """How QEMU ended, once it has; waits for that."""
