@@ -76,11 +76,17 @@ class Comparison:
         return len(self._samples) > len(self._starts)
 
     def add(self, sample: ClockSample, *, continues: bool | None = None) -> bool:
-        """Take in a sample, later than those before.
+        """Take in a sample.
+
+        One that is not later than the last means that CLOCK_TAI was set back: times before cannot
+        be told from times behind any more, and all that was before is forgotten.
 
         :param continues: whether it goes on with the stretch before; None: find out.
         :return: whether it does; the first of all does.
         """
+        if self._samples and sample.tai_ns <= self._samples[-1].tai_ns:
+            self._samples, self._starts, self._breaks = [], [], []
+            continues = False
         if continues is None:
             continues = self._continues(sample)
         count = len(self._samples)
@@ -237,7 +243,7 @@ class Comparison:
             return True
         last = self._samples[-1]
         gap_ns = sample.tai_ns - last.tai_ns
-        is_orderly = 0 < gap_ns <= MAX_GAP_NS and sample.phc_ns > last.phc_ns
+        is_orderly = gap_ns <= MAX_GAP_NS and sample.phc_ns > last.phc_ns
         if not is_orderly or self._is_broken(last.tai_ns, sample.tai_ns):
             return False
         start, end = self._starts[-1], len(self._samples) - 1

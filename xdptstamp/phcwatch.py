@@ -62,9 +62,6 @@ class PhcWatch:
             self.problem = str(error)
             return
         self.problem = ""
-        last = self.comparison.samples[-1:]
-        if last and sample.tai_ns <= last[0].tai_ns:
-            return  # CLOCK_TAI was set back: of what is behind its new time nothing is known
         continues = self.comparison.add(sample)
         if self._tell is not None:
             self._tell(sample, continues)
@@ -81,9 +78,8 @@ class PhcWatch:
         """Take a sample, unless the last one is fresh; whether there is a new one."""
         if time.monotonic_ns() - self._last_ns < _REFRESH_NS:
             return False
-        count = len(self.comparison)
         self.sample()
-        return len(self.comparison) > count
+        return not self.problem
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the run info."""

@@ -229,6 +229,16 @@ def test_a_clock_that_stands_still_or_goes_back_was_set():
     assert not comparison.add(ClockSample(T0 + 1, T0, 2 * SECOND))
 
 
+def test_a_system_clock_that_was_set_back_leaves_nothing_of_before():
+    comparison = sampled(EVERY_SECOND, running(5, 0), 100)
+    assert not comparison.add(ClockSample(T0 - SECOND, T0 + 6 * SECOND, 100))
+    assert comparison.add(ClockSample(T0, T0 + 7 * SECOND, 100))
+    assert len(comparison) == 2
+    assert comparison.offset_at(T0 - SECOND // 2)[0] == 7 * SECOND
+    assert comparison.offset_at(T0 + SECOND) is None
+    assert Comparison.from_json(comparison.to_json()).samples == comparison.samples
+
+
 def test_what_is_missing_stays_missing():
     comparison = sampled(EVERY_SECOND, running(7, 0), 3)
     phc = np.array([T0 + SECOND, NULL, T0 + 2 * SECOND])
