@@ -35,6 +35,8 @@ if os.environ.get("NETIF"):
 
 MS = 1_000_000
 WIDTH = 72
+# So slow that a sink which gets no processor for 400 ms loses nothing.
+PACE = ("--rate", "20kpps")
 RUN_XDPTSTAMP = [sys.executable, "-m", "xdptstamp"]
 
 
@@ -244,7 +246,7 @@ def test_two_apps_on_one_queue(here, out):
 
 @pytest.mark.serial
 def test_ctrl_c_in_the_middle(shared_lab, popen_cli, out):
-    argv = ("mixed", shared_lab.ifname, "--output-dir", out, "--two-apps", "--seed", 1)
+    argv = ("mixed", shared_lab.ifname, "--output-dir", out, "--two-apps", "--seed", 1, *PACE)
     process = popen_cli(*argv, "--duration", "100s", "--repeats", 1, env=shared_lab.environ)
     wait_until(lambda: list(out.glob("*/samples/*.parquet")), "the samples of the warm-up")
     children = [child_of(process.process.pid, name) for name in (SINK, SECOND_APP)]
@@ -270,7 +272,7 @@ def test_ctrl_c_in_the_middle(shared_lab, popen_cli, out):
 
 @pytest.mark.serial
 def test_a_second_copy_is_refused_and_the_first_one_unharmed(here, shared_lab, popen_cli, out):
-    running = MixedProcess(popen_cli, shared_lab, out.with_name("first"), *ENDLESS)
+    running = MixedProcess(popen_cli, shared_lab, out.with_name("first"), *ENDLESS, *PACE)
     running.wait_sending()
     message = one_message(here("--quiet"), 1)
     assert message.startswith(f"sink on network namespace {shared_lab.environ['REMOTE_ARGS']}: ")
