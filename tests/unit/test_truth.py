@@ -76,11 +76,16 @@ def test_right_stamps_are_right_to_the_nanosecond(join):
     truth, table = join(rows_of(packets), log_lines(packets))
     assert truth.is_trusted and truth.warnings == []
     for side, own_ns in ((truth.tx, TX_NS), (truth.rx, RX_NS)):
-        assert (side.stamps, side.joined, side.wrong, side.false) == (400, 400, 0, 0)
+        assert (side.num_stamps, side.num_joined, side.num_wrong, side.num_false) == (
+            400,
+            400,
+            0,
+            0,
+        )
         assert (side.min_error_ns, side.max_error_ns) == (0, 0)
         assert side.driver_ns == side.model_ns == (own_ns, own_ns)
         assert side.constant_ns == own_ns
-    assert (truth.tx.requests_run, truth.tx.requests_model) == (400, 400)
+    assert (truth.tx.num_requests_run, truth.tx.num_requests_model) == (400, 400)
     # 19 digits, none of which a double would keep.
     assert table["tx_wire_ns"].tolist() == [each.tx_wire_ns for each in packets]
     assert table["rx_wire_ns"].tolist() == [each.rx_wire_ns for each in packets]
@@ -102,8 +107,8 @@ def test_one_nanosecond_is_found(join):
     rows["rx_hw_ns"][3] -= 1
     truth, _ = join(rows, log_lines(packets))
     assert keys(truth) == ["truth-tx-error", "truth-rx-error"]
-    assert (truth.tx.wrong, truth.tx.min_error_ns, truth.tx.max_error_ns) == (1, 0, 1)
-    assert (truth.rx.wrong, truth.rx.min_error_ns, truth.rx.max_error_ns) == (1, -1, 0)
+    assert (truth.tx.num_wrong, truth.tx.min_error_ns, truth.tx.max_error_ns) == (1, 0, 1)
+    assert (truth.rx.num_wrong, truth.rx.min_error_ns, truth.rx.max_error_ns) == (1, -1, 0)
     assert "1 of 50 Tx stamps are off, all by +0 to +1 ns at 2500 Mb/s" in message(
         truth, "truth-tx-error"
     )
@@ -184,12 +189,12 @@ def test_a_missing_line_is_seen(join, payload, at, direction):
     side = getattr(truth, direction)
     if payload is None:
         assert keys(truth)[0] == f"truth-{direction}-false"
-        assert (side.joined, side.false) == (29, 1)
+        assert (side.num_joined, side.num_false) == (29, 1)
         assert side.named[0]["seq"] == packets[at].seq
     else:
         # Which one is missing cannot be told; that one is, can.
         assert f"truth-{direction}-ambiguous" in keys(truth)
-        assert (side.joined, side.ambiguous, side.false) == (0, 30, 0)
+        assert (side.num_joined, side.num_ambiguous, side.num_false) == (0, 30, 0)
     if direction == "tx":
         assert "the model saw 29 requests for a Tx stamp, the run says 30" in message(
             truth, "truth-requests"
@@ -208,7 +213,7 @@ def test_a_line_that_is_there_twice_is_seen(join, payload, at):
     truth, _ = join(rows_of(packets), lines)
     assert "truth-tx-ambiguous" in keys(truth)
     assert not truth.is_trusted
-    assert (truth.tx.requests_model, truth.tx.denied) == (31, 0)
+    assert (truth.tx.num_requests_model, truth.tx.num_denied) == (31, 0)
 
 
 def test_two_lines_in_the_wrong_order_are_seen(join):
@@ -218,7 +223,7 @@ def test_two_lines_in_the_wrong_order_are_seen(join):
     lines[own[4]], lines[own[5]] = lines[own[5]], lines[own[4]]
     truth, _ = join(rows_of(packets), lines)
     assert keys(truth) == ["truth-tx-order"]
-    assert truth.tx.misplaced == 1 and not truth.is_trusted
+    assert truth.tx.num_misplaced == 1 and not truth.is_trusted
 
 
 def test_stamps_of_two_packets_that_changed_places_are_seen(join):
@@ -238,7 +243,7 @@ def test_a_stamp_that_was_never_delivered_is_false_even_if_it_is_right(join, out
     assert keys(truth) == ["truth-tx-false"]
     assert "1 of 30, the first: queue_id 0, round 0, seq 7" in message(truth, "truth-tx-false")
     assert table["tx_wire_ns"][7] == packets[7].tx_wire_ns  # it was on the wire
-    assert (truth.tx.joined, truth.tx.false, truth.is_trusted) == (29, 1, False)
+    assert (truth.tx.num_joined, truth.tx.num_false, truth.is_trusted) == (29, 1, False)
 
 
 def test_a_stamp_of_a_packet_that_never_asked_is_false(join):
@@ -262,8 +267,12 @@ def test_missing_stamps_with_true_causes_are_no_doubt(join):
     packets[38].is_logged = False
     truth, _ = join(rows_of(packets), log_lines(packets))
     assert truth.warnings == []
-    assert (truth.tx.joined, truth.tx.requests_run, truth.tx.requests_model) == (26, 28, 28)
-    assert (truth.tx.missing, truth.rx.joined) == (0, 40)
+    assert (truth.tx.num_joined, truth.tx.num_requests_run, truth.tx.num_requests_model) == (
+        26,
+        28,
+        28,
+    )
+    assert (truth.tx.num_missing, truth.rx.num_joined) == (0, 40)
 
 
 def test_delivered_stamps_that_the_run_lacks_are_told_and_no_distrust(join):
@@ -272,7 +281,7 @@ def test_delivered_stamps_that_the_run_lacks_are_told_and_no_distrust(join):
     packets[4].cause = Cause.INVALID
     truth, _ = join(rows_of(packets), log_lines(packets))
     assert keys(truth) == ["truth-tx-missing"]
-    assert truth.tx.missing == 2 and truth.is_trusted
+    assert truth.tx.num_missing == 2 and truth.is_trusted
 
 
 def test_a_request_that_the_run_calls_skipped_and_the_model_saw(join):
@@ -299,7 +308,7 @@ def test_two_causes_that_changed_places_leave_the_counts_equal_and_are_seen(join
     packets[9].cause, packets[9].is_logged = Cause.TIMED_OUT, False
     packets[20].cause = Cause.SKIPPED
     truth, _ = join(rows_of(packets), log_lines(packets))
-    assert (truth.tx.requests_run, truth.tx.requests_model) == (40 - 1, 40 - 1)
+    assert (truth.tx.num_requests_run, truth.tx.num_requests_model) == (40 - 1, 40 - 1)
     assert keys(truth) == ["truth-requests"]
 
 
@@ -327,7 +336,7 @@ def test_packets_of_others_on_the_same_queue_are_left_alone(join):
         *log_lines(packets, mac=OTHER_MAC)[1:],
     ]
     truth, _ = join(rows_of(packets), lines)
-    assert truth.warnings == [] and truth.tx.joined == truth.rx.joined == 40
+    assert truth.warnings == [] and truth.tx.num_joined == truth.rx.num_joined == 40
 
 
 def test_requests_that_the_run_did_not_get_do_not_matter(join):
@@ -336,13 +345,13 @@ def test_requests_that_the_run_did_not_get_do_not_matter(join):
         [dataclasses.replace(each, is_logged=10 <= each.seq < 50) for each in packets]
     )
     truth, _ = join(rows_of(packets[10:50]), lines)
-    assert truth.warnings == [] and truth.rx.joined == 40
+    assert truth.warnings == [] and truth.rx.num_joined == 40
 
 
 def test_packets_that_carry_the_same_are_told_apart_by_their_order(join):
     packets = ping_pong(30, num_queues=3, payload=b"xdp")
     truth, _ = join(rows_of(packets)[::-1].copy(), log_lines(packets))
-    assert truth.warnings == [] and truth.tx.joined == 30
+    assert truth.warnings == [] and truth.tx.num_joined == 30
 
 
 def test_skipped_requests_among_packets_that_carry_the_same(join):
@@ -350,7 +359,7 @@ def test_skipped_requests_among_packets_that_carry_the_same(join):
     for each in packets[10:20]:
         each.cause, each.is_logged = Cause.SKIPPED, False
     truth, _ = join(rows_of(packets), log_lines(packets))
-    assert truth.warnings == [] and truth.tx.joined == 20
+    assert truth.warnings == [] and truth.tx.num_joined == 20
 
 
 def test_stamps_that_were_all_lost_are_false_and_not_of_another_boot(join):
@@ -358,7 +367,7 @@ def test_stamps_that_were_all_lost_are_false_and_not_of_another_boot(join):
     for each in packets:
         each.outcome, each.rx_wire_ns = "lost", None
     truth, _ = join(rows_of(packets), log_lines(packets))
-    assert keys(truth) == ["truth-tx-false"] and truth.tx.false == 30
+    assert keys(truth) == ["truth-tx-false"] and truth.tx.num_false == 30
 
 
 def test_the_queue_counts(join):
@@ -366,7 +375,7 @@ def test_the_queue_counts(join):
     rows = rows_of(packets)
     rows["queue_id"][5] ^= 1
     truth, _ = join(rows, log_lines(packets))
-    assert (truth.tx.false, truth.rx.false) == (1, 1)
+    assert (truth.tx.num_false, truth.rx.num_false) == (1, 1)
 
 
 def test_a_run_that_only_received(join):
@@ -376,7 +385,7 @@ def test_a_run_that_only_received(join):
     silent = [dataclasses.replace(each, is_logged=False) for each in packets]
     truth, table = join(rows, log_lines(silent))
     assert truth.warnings == []
-    assert (truth.tx.joined, truth.rx.joined) == (0, 30)
+    assert (truth.tx.num_joined, truth.rx.num_joined) == (0, 30)
     assert set(table["tx_wire_ns"].tolist()) == {NULL}
 
 
@@ -385,7 +394,7 @@ def test_a_received_packet_without_a_stamp_in_the_run(join):
     rows = rows_of(packets)
     rows["rx_hw_ns"][4] = NULL
     truth, _ = join(rows, log_lines(packets))
-    assert keys(truth) == ["truth-rx-missing"] and truth.rx.missing == 1
+    assert keys(truth) == ["truth-rx-missing"] and truth.rx.num_missing == 1
 
 
 def test_two_runs_in_one_log(tmp_path):
@@ -395,8 +404,8 @@ def test_two_runs_in_one_log(tmp_path):
     log = read_truth_log(write_log(tmp_path / "truth.csv", log_lines(first + second)))
     for packets in (first, second):
         truth, _ = join_truth(make_run(tmp_path, rows_of(packets)), log)
-        assert truth.warnings == [] and truth.tx.joined == 30
-        assert truth.tx.requests_model == 30
+        assert truth.warnings == [] and truth.tx.num_joined == 30
+        assert truth.tx.num_requests_model == 30
 
 
 def test_another_boots_log_says_so_and_nothing_else(join):
@@ -427,7 +436,7 @@ def test_a_permanent_address_is_known_too(join):
     address = "02:ab:cd:ef:06:00"
     info.nic |= {"mac": "02:00:00:00:00:99", "identity": {"perm_mac": address}}
     truth, _ = join(rows_of(packets), log_lines(packets, mac=address.upper()), info)
-    assert truth.tx.joined == 3
+    assert truth.tx.num_joined == 3
 
 
 def test_a_run_from_before_payload_ids_is_refused(join):
@@ -473,7 +482,7 @@ def test_mixed_is_joined_by_stream_and_number(join_mixed):
     order = np.random.default_rng(1).permutation(np.array(packets, object)).tolist()
     truth, table = join_mixed(rounds, order, log_lines(packets), num_settings=2)
     assert truth.warnings == [] and truth.rx is None
-    assert truth.tx.joined == truth.tx.requests_model == 6 * 50 + 3 * 20
+    assert truth.tx.num_joined == truth.tx.num_requests_model == 6 * 50 + 3 * 20
     assert table["tx_wire_ns"].tolist() == [each.tx_wire_ns for each in order]
     assert table.dtype.names == (
         "seq", "setting", "round", "is_warmup", "queue_id", "tx_wire_ns", "rx_wire_ns",
@@ -485,7 +494,7 @@ def test_streams_of_another_run_of_mixed_are_left_alone(join_mixed):
     others = mixed(50, STREAM + 1, EPOCH + 11)
     lines = log_lines(packets + others + ping_pong(5))
     truth, _ = join_mixed([round_of(0, STREAM)], packets, lines)
-    assert truth.warnings == [] and truth.tx.requests_model == 50
+    assert truth.warnings == [] and truth.tx.num_requests_model == 50
 
 
 @pytest.mark.parametrize("at", [0, 20, 49])
@@ -501,7 +510,7 @@ def test_skipped_requests_of_mixed(join_mixed):
     for each in packets[4:40]:
         each.cause, each.is_logged = Cause.SKIPPED, False
     truth, _ = join_mixed([round_of(0, STREAM)], packets, log_lines(packets))
-    assert truth.warnings == [] and truth.tx.joined == truth.tx.requests_run == 14
+    assert truth.warnings == [] and truth.tx.num_joined == truth.tx.num_requests_run == 14
 
 
 def test_a_false_stamp_of_mixed(join_mixed):
@@ -517,7 +526,7 @@ def test_a_number_of_mixed_beyond_where_they_begin_again(join_mixed):
     for each in packets:
         each.seq += 1 << 31
     truth, _ = join_mixed([round_of(0, STREAM + 1)], packets, log_lines(packets))
-    assert truth.warnings == [] and truth.tx.joined == 50
+    assert truth.warnings == [] and truth.tx.num_joined == 50
 
 
 def test_a_damaged_payload_is_of_nobody(join_mixed):
@@ -527,7 +536,7 @@ def test_a_damaged_payload_is_of_nobody(join_mixed):
     cells[11] = cells[11][:15] + ("0" if cells[11][15] != "0" else "1") + cells[11][16:]
     lines[9] = ",".join(cells)
     truth, _ = join_mixed([round_of(0, STREAM)], packets, lines)
-    assert (truth.tx.false, truth.tx.joined, truth.tx.requests_model) == (1, 49, 49)
+    assert (truth.tx.num_false, truth.tx.num_joined, truth.tx.num_requests_model) == (1, 49, 49)
 
 
 def test_a_payload_that_only_looks_alike_is_of_nobody(join_mixed):
@@ -570,7 +579,7 @@ def test_the_folder_and_the_text(tmp_path, capsys):
     ]  # fmt: skip
     assert table["tx_wire_ns"].to_pylist() == [each.tx_wire_ns for each in packets]
     truth = json.loads((before.path / "truth.json").read_text())
-    assert truth["tx"]["joined"] == 400 and truth["tx"]["driver_ns"] == [1325, 1325]
+    assert truth["tx"]["num_joined"] == 400 and truth["tx"]["driver_ns"] == [1325, 1325]
     assert (truth["speed_mbps"], truth["warnings"]) == (SPEED_MBPS, [])
     assert open_run(before.path).info.is_trusted
     assert not [file for file in before.path.iterdir() if file.name.startswith(".")]

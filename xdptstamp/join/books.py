@@ -16,17 +16,17 @@ Direction = Literal["tx", "rx"]
 class Side:
     """The books of one direction.
 
-    :param stamps: the run has so many.
-    :param joined: of these, the moment on the wire is known.
-    :param wrong: of these, so many differ from it, by ``min_error_ns`` to ``max_error_ns``.
-    :param false: stamps of the run that the model never delivered.
-    :param missing: stamps that the model delivered, and the run has not.
-    :param ambiguous: rows that cannot be told apart from others.
-    :param misplaced: entries that are not where the run's order has them.
-    :param requests_run: requests the driver took, by the run's books; ``requests_model``: those
-        that the model saw. Of Tx alone.
-    :param unseen: requests the driver took, by the run's books, that the model did not see.
-    :param denied: requests the model saw of packets for which the run says there was none.
+    :param num_stamps: the run has so many.
+    :param num_joined: of these, the moment on the wire is known.
+    :param num_wrong: of these, so many differ from it, all by ``min_error_ns`` to ``max_error_ns``.
+    :param num_false: stamps of the run that the model never delivered.
+    :param num_missing: stamps that the model delivered, and the run has not.
+    :param num_ambiguous: rows that cannot be told apart from others.
+    :param num_misplaced: entries that are not where the run's order has them.
+    :param num_requests_run: requests the driver took, by the run's books;
+        ``num_requests_model``: those that the model saw. Of Tx alone.
+    :param num_unseen: requests the driver took, by the run's books, that the model did not see.
+    :param num_denied: requests the model saw of packets for which the run says there was none.
     :param driver_ns: the driver's correction, least and greatest: None without a joined stamp.
     :param model_ns: from register to wire in the model (wire to register of Rx), likewise.
     :param constant_ns: of the table of drivers, for this link's speed; ``constant``: its name.
@@ -34,19 +34,19 @@ class Side:
     """
 
     direction: Direction
-    stamps: int = 0
-    joined: int = 0
-    wrong: int = 0
+    num_stamps: int = 0
+    num_joined: int = 0
+    num_wrong: int = 0
     min_error_ns: int | None = None
     max_error_ns: int | None = None
-    false: int = 0
-    missing: int = 0
-    ambiguous: int = 0
-    misplaced: int = 0
-    requests_run: int = 0
-    requests_model: int = 0
-    unseen: int = 0
-    denied: int = 0
+    num_false: int = 0
+    num_missing: int = 0
+    num_ambiguous: int = 0
+    num_misplaced: int = 0
+    num_requests_run: int = 0
+    num_requests_model: int = 0
+    num_unseen: int = 0
+    num_denied: int = 0
     driver_ns: tuple[int, int] | None = None
     model_ns: tuple[int, int] | None = None
     constant_ns: int | None = None

@@ -188,10 +188,10 @@ def _count_requests(
     is_own = _are_of_run(found) if has_others else np.ones(len(entry_ids), np.bool_)
     is_denied = np.isin(ids, entry_ids[is_own & found.pairs.is_extra])
     is_denied &= ~is_stamped & ~is_perhaps & ~np.isin(cause, _SEEN)
-    side.requests_run = int(np.count_nonzero(is_taken))
-    side.requests_model = int(np.count_nonzero(is_own))
-    side.unseen = int(np.count_nonzero(is_unseen))
-    side.denied = int(np.count_nonzero(is_denied))
+    side.num_requests_run = int(np.count_nonzero(is_taken))
+    side.num_requests_model = int(np.count_nonzero(is_own))
+    side.num_unseen = int(np.count_nonzero(is_unseen))
+    side.num_denied = int(np.count_nonzero(is_denied))
     _name(side, rows, is_unseen, "timed out, and the model saw no request")
     _name(side, rows, is_denied, "has no request by the run, and the model saw one")
     return side
@@ -239,12 +239,12 @@ def _pair_up(
     entry_of[order] = pairs.entry_of_row
     is_ambiguous = np.zeros(len(rows), np.bool_)
     is_ambiguous[order] = pairs.is_ambiguous
-    side.ambiguous = int(np.count_nonzero(is_ambiguous))
+    side.num_ambiguous = int(np.count_nonzero(is_ambiguous))
     _name(side, rows, is_ambiguous, "cannot be told apart from others that carry the same")
     for queue_id in np.unique(queues):
         places = pairs.entry_of_row[queues == queue_id]
         places = places[places != NO_ENTRY]
-        side.misplaced += int(np.count_nonzero(np.diff(places) < 0))
+        side.num_misplaced += int(np.count_nonzero(np.diff(places) < 0))
     return _Found(side, entry_of, is_ambiguous, pairs)
 
 
@@ -258,14 +258,14 @@ def _judge(rows: Batch, stamp: str, entries: Entries, found: _Found, wire: Int64
     is_joined = is_stamped & came
     errors = stamps[is_joined] - wire[is_joined]
 
-    side.stamps, side.joined = int(np.count_nonzero(is_stamped)), len(errors)
+    side.num_stamps, side.num_joined = int(np.count_nonzero(is_stamped)), len(errors)
     is_false = is_stamped & ~came & ~found.is_ambiguous
-    side.false = int(np.count_nonzero(is_false))
+    side.num_false = int(np.count_nonzero(is_false))
     _name(side, rows, is_false, "has a stamp that the model never delivered")
-    side.missing = int(np.count_nonzero(came & ~is_stamped))
+    side.num_missing = int(np.count_nonzero(came & ~is_stamped))
     if not len(errors):
         return
-    side.wrong = int(np.count_nonzero(errors))
+    side.num_wrong = int(np.count_nonzero(errors))
     side.min_error_ns, side.max_error_ns = int(errors.min()), int(errors.max())
     is_wrong = np.zeros(len(rows), np.bool_)
     is_wrong[is_joined] = errors != 0

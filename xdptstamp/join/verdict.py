@@ -17,7 +17,7 @@ _CORRECTION = {"tx": "the driver adds {} ns", "rx": "the driver takes off {} ns"
 
 def verdict(truth: Truth) -> list[Warning]:
     """The doubts about a run's stamps."""
-    stamps = sum(side.stamps for side in truth.sides)
+    stamps = sum(side.num_stamps for side in truth.sides)
     if stamps and _is_foreign(truth):
         return [_foreign(truth, stamps)]
     found = []
@@ -42,7 +42,9 @@ def constants_text(side: Side) -> str:
 
 
 def _is_foreign(truth: Truth) -> bool:
-    return all(side.false == side.stamps and not side.requests_model for side in truth.sides)
+    return all(
+        side.num_false == side.num_stamps and not side.num_requests_model for side in truth.sides
+    )
 
 
 def _foreign(truth: Truth, stamps: int) -> Warning:
@@ -60,18 +62,18 @@ def _foreign(truth: Truth, stamps: int) -> Warning:
 def _errors(truth: Truth, side: Side) -> Iterator[Warning]:
     word, constants = side.direction, constants_text(side)
     speed = "" if truth.speed_mbps is None else f" at {truth.speed_mbps} Mb/s"
-    if side.wrong:
+    if side.num_wrong:
         if side.min_error_ns == side.max_error_ns:
             off = f"every {word.capitalize()} stamp is off by exactly {side.min_error_ns:+} ns"
         else:
             off = (
-                f"{side.wrong} of {side.joined} {word.capitalize()} stamps are off, all by "
+                f"{side.num_wrong} of {side.num_joined} {word.capitalize()} stamps are off, all by "
                 f"{side.min_error_ns:+} to {side.max_error_ns:+} ns"
             )
         yield Warning(
             key=f"truth-{word}-error",
             message=f"{off}{speed}: {constants}",
-            value=f"{side.wrong} wrong stamps, {_first(side, 'differs from the wire')}",
+            value=f"{side.num_wrong} wrong stamps, {_first(side, 'differs from the wire')}",
             limit="0",
             advice=_advice(side),
             is_untrusted=True,
@@ -106,12 +108,12 @@ def _advice(side: Side) -> str:
 
 
 def _false(side: Side) -> Iterator[Warning]:
-    if side.false:
+    if side.num_false:
         yield Warning(
             key=f"truth-{side.direction}-false",
             message=f"FALSE {side.direction.capitalize()} stamps: the run has stamps that the "
             "model never delivered",
-            value=f"{side.false} of {side.stamps}, "
+            value=f"{side.num_false} of {side.num_stamps}, "
             f"{_first(side, 'has a stamp that the model never delivered')}",
             limit="0",
             advice="look how such a packet got a value: what else writes where the stamp is read?",
@@ -120,30 +122,32 @@ def _false(side: Side) -> Iterator[Warning]:
 
 
 def _requests(side: Side) -> Iterator[Warning]:
-    if side.requests_model == side.requests_run and not (side.unseen or side.denied):
+    if side.num_requests_model == side.num_requests_run and not (
+        side.num_unseen or side.num_denied
+    ):
         return
     parts = []
-    if side.denied:
-        parts.append(f"{side.denied} of packets that had none by the run")
-    if side.unseen:
-        parts.append(f"{side.unseen} that timed out were never made")
+    if side.num_denied:
+        parts.append(f"{side.num_denied} of packets that had none by the run")
+    if side.num_unseen:
+        parts.append(f"{side.num_unseen} that timed out were never made")
     yield Warning(
         key="truth-requests",
-        message=f"the model saw {side.requests_model} requests for a Tx stamp, the run says "
-        f"{side.requests_run} were taken by the driver",
-        value="; ".join(parts) or f"{side.requests_model}",
-        limit=f"{side.requests_run}",
+        message=f"the model saw {side.num_requests_model} requests for a Tx stamp, the run says "
+        f"{side.num_requests_run} were taken by the driver",
+        value="; ".join(parts) or f"{side.num_requests_model}",
+        limit=f"{side.num_requests_run}",
         advice="a cause is wrong, a row is missing, or the log is damaged: compare truth.parquet",
         is_untrusted=True,
     )
 
 
 def _order(side: Side) -> Iterator[Warning]:
-    if side.misplaced:
+    if side.num_misplaced:
         yield Warning(
             key=f"truth-{side.direction}-order",
             message=f"the {side.direction.capitalize()} order of the run is not that of the wire",
-            value=f"{side.misplaced} steps back",
+            value=f"{side.num_misplaced} steps back",
             limit="0",
             advice="a queue keeps its order: look whether the log was changed",
             is_untrusted=True,
@@ -151,24 +155,24 @@ def _order(side: Side) -> Iterator[Warning]:
 
 
 def _missing(side: Side) -> Iterator[Warning]:
-    if side.missing:
+    if side.num_missing:
         yield Warning(
             key=f"truth-{side.direction}-missing",
             message=f"the model delivered {side.direction.capitalize()} stamps that the run has "
             "not: the driver dropped them, or came too late",
-            value=f"{side.missing}",
+            value=f"{side.num_missing}",
             limit="0",
             advice="look at the causes of these rows, and at the kernel log",
         )
 
 
 def _ambiguous(side: Side) -> Iterator[Warning]:
-    if side.ambiguous:
+    if side.num_ambiguous:
         yield Warning(
             key=f"truth-{side.direction}-ambiguous",
             message=f"{side.direction.capitalize()} packets that carry the same, of which run and "
             "model have not equally many: they were not joined",
-            value=f"{side.ambiguous} rows",
+            value=f"{side.num_ambiguous} rows",
             limit="0",
             advice="send with `xdptstamp ping`, whose packets all differ",
             # What the NIC received and the run did not is no fault of the stamps.

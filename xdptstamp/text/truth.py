@@ -32,7 +32,7 @@ def truth_lines(truth: Truth) -> list[str]:
 def _verdict(truth: Truth) -> str:
     if not truth.is_trusted:
         return "NOT TO BE TRUSTED: see the warnings marked UNTRUSTED."
-    joined = sum(side.joined for side in truth.sides)
+    joined = sum(side.num_joined for side in truth.sides)
     if not joined:
         return "no stamp to hold against the truth"
     return f"every one of {joined:,} stamps is exact: error 0 ns"
@@ -72,15 +72,15 @@ def _of_tx(name: str) -> Callable[[Side], str]:
 
 
 _ROWS: tuple[tuple[str, Callable[[Side], str]], ...] = (
-    ("stamps of the run", _count("stamps")),
-    ("joined with the wire", _count("joined")),
+    ("stamps of the run", _count("num_stamps")),
+    ("joined with the wire", _count("num_joined")),
     ("smallest error", _nanoseconds("min_error_ns")),
     ("largest error", _nanoseconds("max_error_ns")),
-    ("not exact", _count("wrong")),
-    ("FALSE: never delivered", _count("false")),
-    ("delivered, not in the run", _count("missing")),
-    ("requests taken, by the run", _of_tx("requests_run")),
-    ("requests the model saw", _of_tx("requests_model")),
+    ("not exact", _count("num_wrong")),
+    ("FALSE: never delivered", _count("num_false")),
+    ("delivered, not in the run", _count("num_missing")),
+    ("requests taken, by the run", _of_tx("num_requests_run")),
+    ("requests the model saw", _of_tx("num_requests_model")),
     ("driver corrects by", _range("driver_ns")),
     ("model: register to wire", _range("model_ns")),
     ("constant of the driver", _nanoseconds("constant_ns")),
