@@ -1,5 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest under QEMU, with the unmodified igc driver on the virtual I226, on any machine."""
+"""A guest under QEMU, with the unmodified igc driver on the virtual I226, on any machine.
+
+virtme-ng 1.42 was tried for the boot. It runs Debian's kernel under TCG with an unpacked QEMU, but:
+
+- a kernel's modules must be in the guest's root as ``/lib/modules/RELEASE``, so igc is not found of
+  a kernel that is not installed; and the host needs kmod, whose depmod it runs over all modules;
+- without udev in the root, as in a container, a command's output and exit code are lost: it looks
+  for its virtio ports by the names that udev gives them;
+- it takes any /dev/kvm it may open for one that works, and throws the console of a boot away;
+- one command per boot, no guest memory that a device server can map.
+"""
 
 from xdptstamp.lab.guest.channel import GuestProcess
 from xdptstamp.lab.guest.config import GuestConfig
