@@ -7,7 +7,7 @@ virtme-ng 1.42 was tried for the boot. It runs Debian's kernel under TCG with an
   a kernel that is not installed; and the host needs kmod, whose depmod it runs over all modules;
 - without udev in the root, as in a container, a command's output and exit code are lost: it looks
   for its virtio ports by the names that udev gives them;
-- it takes any /dev/kvm that it may open for one that works, and drops a boot's console unless asked;
+- it takes any /dev/kvm that it may open for one that works; a boot's console is kept only if asked;
 - one command per boot.
 """
 
