@@ -30,6 +30,8 @@ from tests.unit.truth_kit import (
     write_log,
 )
 from xdptstamp.cli._truth import report_truth
+from xdptstamp.clock import ClockSample
+from xdptstamp.comparison import Comparison
 from xdptstamp.drivers import known_driver
 from xdptstamp.errors import RunFileError
 from xdptstamp.join import join_truth, read_truth_log
@@ -346,6 +348,34 @@ def test_requests_that_the_run_did_not_get_do_not_matter(join):
     )
     truth, _ = join(rows_of(packets[10:50]), lines)
     assert truth.warnings == [] and truth.rx.num_joined == 40
+
+
+def compared(phc_ahead_ns, num_samples=8):
+    """A run info whose clocks were compared: the PHC is so far ahead of CLOCK_TAI."""
+    samples = [
+        ClockSample(tai_ns, tai_ns + phc_ahead_ns, 100)
+        for tai_ns in range(EPOCH - 10**9, EPOCH + num_samples * 10**9, 10**9)
+    ]
+    return make_info(clock_comparison={"samples": Comparison(samples).to_json()})
+
+
+@pytest.mark.parametrize("ahead_ns", [0, 37 * 10**9, -5_000])
+def test_the_wire_lies_between_submit_and_completion_on_compared_clocks(join, ahead_ns):
+    packets = ping_pong(40)
+    rows = rows_of(packets)
+    for name in ("tx_app_ns", "tx_comp_ns"):
+        rows[name] -= ahead_ns
+    truth, _ = join(rows, log_lines(packets), compared(ahead_ns))
+    assert truth.warnings == [] and truth.tx.num_acausal == 0
+
+
+@pytest.mark.parametrize("off_ns", [-200_000, 200_000])
+def test_a_comparison_of_clocks_that_the_wire_gives_the_lie(join, off_ns):
+    packets = ping_pong(40)
+    truth, _ = join(rows_of(packets), log_lines(packets), compared(off_ns))
+    assert keys(truth) == ["truth-causality"]
+    assert truth.tx.num_acausal == 40 and not truth.is_trusted
+    assert truth.tx.named[0]["problem"].startswith("was on the wire before its submit")
 
 
 def test_packets_that_carry_the_same_are_told_apart_by_their_order(join):

@@ -11,6 +11,14 @@ from xdptstamp.runinfo import Warning
 
 Direction = Literal["tx", "rx"]
 
+#: What ``problem`` of a named row says.
+WRONG = "differs from the wire"
+FALSE = "has a stamp that the model never delivered"
+AMBIGUOUS = "cannot be told apart from others that carry the same"
+UNSEEN = "timed out, and the model saw no request"
+DENIED = "has no request by the run, and the model saw one"
+ACAUSAL = "was on the wire before its submit or after its completion"
+
 
 @dataclass(slots=True)
 class Side:
@@ -27,6 +35,8 @@ class Side:
         ``num_requests_model``: those that the model saw. Of Tx alone.
     :param num_unseen: requests the driver took, by the run's books, that the model did not see.
     :param num_denied: requests the model saw of packets for which the run says there was none.
+    :param num_acausal: packets that were on the wire before their submit or after their completion,
+        as the run compared its clocks. Of Tx alone.
     :param driver_ns: the driver's correction, least and greatest: None without a joined stamp.
     :param model_ns: from register to wire in the model (wire to register of Rx), likewise.
     :param constant_ns: of the table of drivers, for this link's speed; ``constant``: its name.
@@ -47,6 +57,7 @@ class Side:
     num_requests_model: int = 0
     num_unseen: int = 0
     num_denied: int = 0
+    num_acausal: int = 0
     driver_ns: tuple[int, int] | None = None
     model_ns: tuple[int, int] | None = None
     constant_ns: int | None = None

@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xdptstamp.comparison import Comparison
 from xdptstamp.drivers import known_driver
 from xdptstamp.errors import RunFileError
-from xdptstamp.join.books import Side, Truth
+from xdptstamp.join.books import (
+    ACAUSAL,
+    AMBIGUOUS,
+    DENIED,
+    FALSE,
+    UNSEEN,
+    WRONG,
+    Side,
+    Truth,
+)
 from xdptstamp.join.pairing import (
     NO_ENTRY,
     Pairs,
@@ -41,8 +51,8 @@ NUM_NAMED = 5
 # What tells the rows of a kind apart, and goes with the times on the wire.
 _KEY_COLUMNS = ("seq", "setting", "round", "is_warmup", "queue_id")
 _STAMP_COLUMNS = {
-    "ping-pong": ("rx_hw_ns", "tx_hw_ns", "tx_app_ns", "cause", "payload_id"),
-    "mixed": ("tx_hw_ns", "cause"),
+    "ping-pong": ("rx_hw_ns", "tx_hw_ns", "tx_app_ns", "tx_comp_ns", "cause", "payload_id"),
+    "mixed": ("tx_hw_ns", "tx_app_ns", "tx_comp_ns", "cause"),
 }
 
 # The driver had taken the request, so the model saw it; of the others it may have.
@@ -74,6 +84,7 @@ def join_truth(run: Run, log: TruthLog) -> tuple[Truth, Batch]:
         truth.tx = _join_replies(rows, ids, tx[tx["src_port"] == port], wire["tx_wire_ns"])
         rx = entries[~entries["is_tx"] & (entries["dst_port"] == port)]
         truth.rx = _join_rx(rows, ids, rx, wire["rx_wire_ns"])
+    _check_causality(truth.tx, info, rows, wire["tx_wire_ns"])
     for side in truth.sides:
         _add_constant(side, driver, speed_mbps)
     truth.warnings = verdict(truth)
@@ -157,6 +168,18 @@ def _join_replies(rows: Batch, ids: Int64s, entries: Entries, wire: Int64s) -> S
     return _count_requests(rows, ids, entry_ids, found, has_others=True)
 
 
+def _check_causality(side: Side, info: RunInfo, rows: Batch, wire: Int64s) -> None:
+    # What the run says of its clocks is put to the test by the wire, which knows nothing of them.
+    samples = info.clock_comparison.get("samples")
+    is_known = (wire != NULL) & (rows["tx_app_ns"] != NULL) & (rows["tx_comp_ns"] != NULL)
+    if not samples or not is_known.any():
+        return
+    first_ns, last_ns = (rows[name].astype(np.int64) for name in ("tx_app_ns", "tx_comp_ns"))
+    is_outside = is_known & ~Comparison.from_json(samples).is_possible(wire, first_ns, last_ns)
+    side.num_acausal = int(np.count_nonzero(is_outside))
+    _name(side, rows, is_outside, ACAUSAL)
+
+
 def _join_rx(rows: Batch, ids: Int64s, entries: Entries, wire: Int64s) -> Side:
     coming = _Sending(ids, np.argsort(rows["seq"], kind="stable"))
     are_all = np.ones(len(rows), np.bool_)
@@ -192,8 +215,8 @@ def _count_requests(
     side.num_requests_model = int(np.count_nonzero(is_own))
     side.num_unseen = int(np.count_nonzero(is_unseen))
     side.num_denied = int(np.count_nonzero(is_denied))
-    _name(side, rows, is_unseen, "timed out, and the model saw no request")
-    _name(side, rows, is_denied, "has no request by the run, and the model saw one")
+    _name(side, rows, is_unseen, UNSEEN)
+    _name(side, rows, is_denied, DENIED)
     return side
 
 
@@ -240,7 +263,7 @@ def _pair_up(
     is_ambiguous = np.zeros(len(rows), np.bool_)
     is_ambiguous[order] = pairs.is_ambiguous
     side.num_ambiguous = int(np.count_nonzero(is_ambiguous))
-    _name(side, rows, is_ambiguous, "cannot be told apart from others that carry the same")
+    _name(side, rows, is_ambiguous, AMBIGUOUS)
     for queue_id in np.unique(queues):
         places = pairs.entry_of_row[queues == queue_id]
         places = places[places != NO_ENTRY]
@@ -261,7 +284,7 @@ def _judge(rows: Batch, stamp: str, entries: Entries, found: _Found, wire: Int64
     side.num_stamps, side.num_joined = int(np.count_nonzero(is_stamped)), len(errors)
     is_false = is_stamped & ~came & ~found.is_ambiguous
     side.num_false = int(np.count_nonzero(is_false))
-    _name(side, rows, is_false, "has a stamp that the model never delivered")
+    _name(side, rows, is_false, FALSE)
     side.num_missing = int(np.count_nonzero(came & ~is_stamped))
     if not len(errors):
         return
@@ -269,7 +292,7 @@ def _judge(rows: Batch, stamp: str, entries: Entries, found: _Found, wire: Int64
     side.min_error_ns, side.max_error_ns = int(errors.min()), int(errors.max())
     is_wrong = np.zeros(len(rows), np.bool_)
     is_wrong[is_joined] = errors != 0
-    _name(side, rows, is_wrong, "differs from the wire", stamps - wire)
+    _name(side, rows, is_wrong, WRONG, stamps - wire)
     sign = 1 if side.direction == "tx" else -1
     register_ns = entries["register_ns"][found.entry_of[is_joined]]
     side.driver_ns = _range(sign * (stamps[is_joined] - register_ns))

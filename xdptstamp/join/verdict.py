@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from xdptstamp.join.books import Side, Truth
+from xdptstamp.join.books import ACAUSAL, FALSE, WRONG, Side, Truth
 from xdptstamp.runinfo import Warning
 
 _REGISTER = {
@@ -25,7 +25,7 @@ def verdict(truth: Truth) -> list[Warning]:
         found += [*_errors(truth, side), *_false(side), *_order(side), *_missing(side)]
         found += _ambiguous(side)
         if side.direction == "tx":
-            found += _requests(side)
+            found += [*_requests(side), *_causality(side)]
     return found
 
 
@@ -73,7 +73,7 @@ def _errors(truth: Truth, side: Side) -> Iterator[Warning]:
         yield Warning(
             key=f"truth-{word}-error",
             message=f"{off}{speed}: {constants}",
-            value=f"{side.num_wrong} wrong stamps, {_first(side, 'differs from the wire')}",
+            value=f"{side.num_wrong} wrong stamps, {_first(side, WRONG)}",
             limit="0",
             advice=_advice(side),
             is_untrusted=True,
@@ -113,8 +113,7 @@ def _false(side: Side) -> Iterator[Warning]:
             key=f"truth-{side.direction}-false",
             message=f"FALSE {side.direction.capitalize()} stamps: the run has stamps that the "
             "model never delivered",
-            value=f"{side.num_false} of {side.num_stamps}, "
-            f"{_first(side, 'has a stamp that the model never delivered')}",
+            value=f"{side.num_false} of {side.num_stamps}, {_first(side, FALSE)}",
             limit="0",
             advice="look how such a packet got a value: what else writes where the stamp is read?",
             is_untrusted=True,
@@ -140,6 +139,20 @@ def _requests(side: Side) -> Iterator[Warning]:
         advice="a cause is wrong, a row is missing, or the log is damaged: compare truth.parquet",
         is_untrusted=True,
     )
+
+
+def _causality(side: Side) -> Iterator[Warning]:
+    if side.num_acausal:
+        yield Warning(
+            key="truth-causality",
+            message="packets were on the wire before their submit or after their completion, as "
+            "the run compared its clocks",
+            value=f"{side.num_acausal}, {_first(side, ACAUSAL)}",
+            limit="0",
+            advice="the comparison of PHC and CLOCK_TAI is off by more than it says: no interval "
+            "across them can be relied on",
+            is_untrusted=True,
+        )
 
 
 def _order(side: Side) -> Iterator[Warning]:
