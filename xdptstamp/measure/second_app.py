@@ -33,7 +33,7 @@ from xdptstamp.nic import Nic
 from xdptstamp.sample import NULL, Batch
 from xdptstamp.xsk import Mode
 
-_START_LIMIT_S = 20.0
+_START_LIMIT_S = 60.0
 # Stamps may be pending when it is told to stop; it drains as every sender does.
 _STOP_LIMIT_S = 30.0
 _END_LIMIT_S = 5.0

@@ -29,7 +29,7 @@ from xdptstamp.measure.sink_report import SinkReport
 from xdptstamp.remote import Partner
 from xdptstamp.stream import DEFAULT_PORT
 
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 REPORT_LIMIT_S = 10.0
 _END_LIMIT_S = 5.0
 
