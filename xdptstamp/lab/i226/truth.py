@@ -23,8 +23,8 @@ class Entry:
     :param wire_ns: it was at the connector, on the port's PHC.
     :param register_ns: what the NIC hands to the driver, on the port's PHC.
     :param outcome: ``delivered``; ``lost`` by a fault or without a link; ``busy``: the register
-        held another one; ``disabled``: stamps were off; ``reset``: the NIC was reset before it
-        was ready.
+        held another one; ``disabled``: stamps were off. What a reset of the NIC empties
+        before it was ready has been ``delivered`` here.
     :param model_ns: ``wire_ns`` on the model's own clock, CLOCK_MONOTONIC.
     """
 
