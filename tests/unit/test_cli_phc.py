@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.test_phc_ioctls import Driver
+from tests.unit.test_phc_ioctls import REAL, Driver
 from xdptstamp import phc as phc_module
 from xdptstamp.cli import hwtstamp as hwtstamp_cli
 from xdptstamp.cli import phc as phc_cli
@@ -165,16 +165,25 @@ def test_what_setting_took_is_taken_away_again(driver: Driver) -> None:
     assert after.offset_ns == 37 * SECOND
 
 
-def test_compare_ends_with_the_drift(driver: Driver) -> None:
+def test_compare_ends_with_the_drift(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.errors = {0xC0403D08: 95}
-    words = ("phc", "compare", "ptp0", "--duration", "20ms", "--interval", "10ms")
-    # The double's clocks stand still, and a clock that does was set.
+    moments = iter([(0, 5_000), (10, 5_500), (20, 6_000), (30, 9 * SECOND)] * 2)
+
+    def ioctl(fd: int, number: int, request: bytearray) -> int:
+        if number == 0xC4C03D09:
+            elapsed_ms, driver.offset = next(moments)
+            driver.start = REAL + elapsed_ms * 1_000_000
+        return driver.ioctl(fd, number, request)
+
+    monkeypatch.setattr(phc_module.fcntl, "ioctl", ioctl)
+    words = ("phc", "compare", "ptp0", "--duration", "30ms", "--interval", "10ms")
     done = invoke(*words, "--format", "jsonl")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["type"] for line in lines] == ["sample"] * 3 + ["end"]
-    assert [line["continues"] for line in lines[:3]] == [True, False, False]
-    assert (lines[3]["num_samples"], lines[3]["num_steps"]) == (3, 2)
-    assert lines[3]["drift_ppb"] is None
+    assert [line["type"] for line in lines] == ["sample"] * 4 + ["end"]
+    assert [line["continues"] for line in lines[:4]] == [True, True, True, False]
+    assert (lines[4]["num_samples"], lines[4]["num_steps"]) == (4, 1)
+    # 1000 ns in 20 ms, each end known to 201 ns.
+    assert (lines[4]["drift_ppb"], lines[4]["drift_uncertainty_ppb"]) == (50_000, 20_100)
     text = invoke(*words).stdout
-    assert text.count("STEP") == 2
-    assert "drift: not known" in text
+    assert text.count("STEP") == 1
+    assert "drift: +50.000 ppm (+-20.100)" in text

@@ -34,6 +34,7 @@ class Driver:
 
     def __init__(self, offset: int = 0, windows: tuple[int, ...] = (900, 700, 400, 800, 600)):
         self.offset, self.windows = offset, windows
+        self.start = REAL  # CLOCK_REALTIME when it is read
         self.errors: dict[int, int] = {}
         self.asked: list[int] = []
         self.requests: list[bytes] = []
@@ -65,7 +66,7 @@ class Driver:
         count = int.from_bytes(head[:4], "little")
         times = []
         for n, window in enumerate(self.windows[:count]):
-            start = REAL + n * 10_000
+            start = self.start + n * 10_000
             times += [start, start + window // 2 + self.offset, start + window]
         body = b"".join(map(clock_time, times))
         return (head + body).ljust(1216, b"\0")
