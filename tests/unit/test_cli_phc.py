@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.unit.recording_kit import wait_for
 from tests.unit.test_phc_ioctls import REAL, Driver
 from xdptstamp import phc as phc_module
 from xdptstamp.cli import hwtstamp as hwtstamp_cli
@@ -35,6 +36,9 @@ def servo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess
     program = tmp_path / request.param
     shutil.copy("/bin/sleep", program)
     with subprocess.Popen([program, "600"]) as process:
+        # The kernel names it a moment after exec has closed what Popen waits for.
+        comm = Path(f"/proc/{process.pid}/comm")
+        wait_for(lambda: comm.read_text().strip() == request.param)
         yield process
         process.terminate()
 
