@@ -16,12 +16,15 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from xdptstamp._rtnl import IFF_LOWER_UP, IFF_UP, find_link
+from xdptstamp._rtnl import IFF_LOWER_UP, IFF_UP
 from xdptstamp.errors import SetupError, SystemCallError
 
 _RTMGRP_LINK = 1
+_NLM_F_REQUEST = 1
+_NLMSG_ERROR = 2
 _RTM_NEWLINK = 16
 _RTM_DELLINK = 17
+_RTM_GETLINK = 18
 _IFLA_IFNAME = 3
 _IFLA_CARRIER_CHANGES = 35
 _NLA_TYPE_MASK = 0x3FFF
@@ -70,17 +73,22 @@ class LinkWatch:
     def __init__(self, ifname: str, ifindex: int) -> None:
         self.ifname = ifname
         self.ifindex = ifindex
-        flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(
+            socket.AF_NETLINK, flags | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
+        # Answers come here, so that no news is taken for one.
+        self._asking = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        self._seen = _State(ifname, 0, 0)
         try:
             # Listening begins before the first look, so that nothing falls between the two.
             self._socket.bind((0, _RTMGRP_LINK))
             state = self._look()
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
         if state is None:
-            self._socket.close()
+            self.close()
             raise SetupError(ifname, "the interface is gone")
         self._seen = self._start = state
         self._has_vanished = False
@@ -98,6 +106,7 @@ class LinkWatch:
     def close(self) -> None:
         """Stop watching."""
         self._socket.close()
+        self._asking.close()
 
     @property
     def has_carrier(self) -> bool:
@@ -120,7 +129,7 @@ class LinkWatch:
         How it is now counts, too: a link that was down and still is, is ``DOWN``.
 
         :param asks: ask the kernel as well, which tells of a carrier up to a second late. Costs
-            some 50 us.
+            some 20 us: a question and its answer, in a measuring loop.
         """
         before, was_up = self._seen.carrier_changes, self.is_up
         worst = LinkChange.NONE
@@ -213,10 +222,17 @@ class LinkWatch:
                 news += self._parse(data)
 
     def _look(self) -> _State | None:
-        link = find_link(ifindex=self.ifindex)
-        if link is None:
+        body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, self.ifindex, 0, 0)
+        size = _NLMSGHDR.size + len(body)
+        self._asking.send(_NLMSGHDR.pack(size, _RTM_GETLINK, _NLM_F_REQUEST, 0, 0) + body)
+        data = self._asking.recv(_BUFFER_SIZE)
+        _, kind, *_ = _NLMSGHDR.unpack_from(data)
+        if kind == _NLMSG_ERROR:
+            (code,) = struct.unpack_from("=i", data, _NLMSGHDR.size)
+            if -code != errno.ENODEV:
+                raise SystemCallError(-code, "RTM_GETLINK", self.ifname)
             return None
-        return _State(link.ifname, link.flags, link.carrier_changes)
+        return self._parse(data)[0]
 
     def _parse(self, data: bytes) -> list[_State | None]:
         news: list[_State | None] = []

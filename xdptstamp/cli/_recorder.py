@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from xdptstamp.store.guarded_output import Output
-from xdptstamp.store.recorder_process import main
-from xdptstamp.text.output import open_output
 
 _QUIET = "quiet"
 
@@ -19,8 +17,13 @@ def output_args(output_format: str, *, is_quiet: bool) -> tuple[str, ...]:
 
 
 def _open(args: Sequence[str]) -> Output:
+    from xdptstamp.text.output import open_output
+
     return open_output(args[0], is_quiet=_QUIET in args)
 
 
 if __name__ == "__main__":
+    # Here, because the measuring process imports this module, and needs no Parquet library.
+    from xdptstamp.store.recorder_process import main
+
     sys.exit(main(_open))

@@ -15,9 +15,10 @@ from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
 from xdptstamp.stats import Summary
 from xdptstamp.store.blocks import TakingSide
-from xdptstamp.store.recording import Problem
 
 _STDOUT_FD = 1
+
+Problem = tuple[Path, str]
 
 
 class Output(Protocol):

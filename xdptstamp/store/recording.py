@@ -14,14 +14,13 @@ from xdptstamp.stats import Summary, compared_columns, comparison_of
 from xdptstamp.store.blocks import TakingSide
 from xdptstamp.store.export import write_csv
 from xdptstamp.store.files import replace_file
+from xdptstamp.store.guarded_output import Problem
 from xdptstamp.store.reader import iter_batches
 from xdptstamp.store.rundir import CSV_NAME, INFO_NAME, SAMPLES_NAME, encode_info, free_reserve
 from xdptstamp.store.writer import SampleWriter
 
 #: Runs up to this size get a ``samples.csv``.
 MAX_CSV_ROWS = 1_000_000
-
-Problem = tuple[Path, str]
 
 
 class Recording:
