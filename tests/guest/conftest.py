@@ -12,11 +12,9 @@ import time
 
 import pytest
 
+from tests.guest.bench import LIMIT_S, Bench
 from xdptstamp.errors import SetupError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, kit
-
-# For a guest that shares its processors with everything else.
-LIMIT_S = 180
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +40,14 @@ def guest(tmp_path_factory, needs_kit):
     needs_kit(config)
     with Guest(config) as running:
         yield running
+
+
+@pytest.fixture
+def bench(guest):
+    """The shared guest, without faults before and after."""
+    bench = Bench(guest)
+    yield bench
+    bench.heal()
 
 
 class LabGuest:

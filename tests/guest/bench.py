@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What tests do with a running guest: commands, traffic, faults, runs."""
+
+import csv
+import json
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from xdptstamp.lab.guest.config import NETNS
+from xdptstamp.store import open_run
+from xdptstamp.store.rounds import read_rounds
+
+XDPTSTAMP = (sys.executable, "-m", "xdptstamp")
+CLIENT = Path(__file__).with_name("truth_client.py")
+# For a guest that shares its processors with everything else.
+LIMIT_S = 180
+FLOW = 40001
+
+
+class Bench:
+    """One guest, and what tests do with it."""
+
+    def __init__(self, guest):
+        self.guest = guest
+        self.results = guest.config.writable
+
+    def run(self, *argv, code=0):
+        """A command in the guest; a CompletedProcess."""
+        done = self.guest.run([*map(str, argv)], timeout=LIMIT_S)
+        codes = (code,) if isinstance(code, int) else code
+        assert done.returncode in codes, done.stdout + done.stderr
+        return done
+
+    def xdptstamp(self, *words, code=0):
+        """A command of the project."""
+        return self.run(*XDPTSTAMP, *words, code=code)
+
+    def json(self, *words):
+        """The objects that ``--format jsonl`` prints."""
+        lines = self.xdptstamp(*words, "--format", "jsonl").stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def shell(self, script):
+        """A script of the shell."""
+        return self.run("sh", "-ec", script).stdout
+
+    def fault(self, spec, port=0):
+        """Let the virtual NIC fail in that way, until :meth:`heal`."""
+        answer = self.guest.control({"fault": spec, "port": port})
+        assert "error" not in answer, answer
+
+    def heal(self):
+        """End all faults."""
+        for port in (0, 1):
+            self.guest.control({"clear": None, "port": port})
+
+    def ask(self, *words):
+        """Have the link partner send requests, and wait for the replies."""
+        argv = ["python3", str(CLIENT), self.guest.environ["LOCAL_V4"], *words]
+        self.run("ip", "netns", "exec", NETNS, *argv)
+
+    def folders(self):
+        """The folders of all runs."""
+        return {path.parent for path in self.results.glob("*/run.json")}
+
+    def measure(self, traffic, *words, code=0):
+        """A run of ping-pong while ``traffic`` has the partner send; the run and its output."""
+        known = self.folders()
+        answering = self.guest.popen([*XDPTSTAMP, "ping-pong", *words])
+        try:
+            self.ask("probe", FLOW, 1)
+            traffic()
+        finally:
+            answering.send_signal(signal.SIGINT)
+            ended = answering.wait(LIMIT_S)
+        text = answering.stdout + answering.stderr
+        assert ended == code, text
+        return open_run(self._new(known)), text
+
+    def mixed(self, *words, code=(0, 3)):
+        """A run of mixed; the run, its rounds without the warm-ups, its output."""
+        known = self.folders()
+        done = self.xdptstamp("mixed", *words, code=code)
+        run = open_run(self._new(known))
+        _, rounds = read_rounds(run)
+        return run, [each for each in rounds if not each.is_warmup], done.stdout + done.stderr
+
+    def _new(self, known):
+        (path,) = self.folders() - known
+        return path
+
+    def moved(self, run, counter):
+        """How much a counter of the interface rose over a run."""
+        counts = run.info.counters[counter]
+        return counts["after"] - counts["before"]
+
+    def wire_moments(self):
+        """By direction and PHC time on the wire: the host's CLOCK_MONOTONIC of it."""
+        with self.guest.truth_path.open(encoding="ascii", newline="") as lines:
+            return {
+                (row["direction"], int(row["wire_ns"])): int(row["model_ns"])
+                for row in csv.DictReader(lines)
+                if row["port"] == "0"
+            }
+
+
+def rows_of(run):
+    """All samples of a run."""
+    return np.concatenate(list(run.batches()))
+
+
+def words_of(text):
+    """The text with single blanks: how lines are broken does not matter."""
+    return " ".join(text.split())
+
+
+def keys_of(run):
+    """The keys of a run's warnings."""
+    return {warning.key for warning in run.info.warnings}

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``mixed`` in zero-copy mode on the unmodified igc driver: no stamp is missing unaccounted."""
+
+from tests.guest.bench import rows_of, words_of
+from xdptstamp.cli._truth import report_truth
+from xdptstamp.sample import NULL, Cause
+
+ONE_TO_ONE = ("--ratio", "1:1", "--size", "64", "--repeats", "1", "--duration", "1s")
+SKIPPED = "tx_hwtstamp_skipped"
+
+
+def test_one_to_one_without_a_limit(bench):
+    run, rounds, text = bench.mixed(*ONE_TO_ONE)
+    assert run.info.obtained["mode"] == "zero-copy"
+    assert all(each.sent == each.received and not each.pattern_errors for each in rounds)
+    rows = rows_of(run)
+    stamped = int((rows["tx_hw_ns"] != NULL).sum())
+    skipped = int((rows["cause"] == Cause.SKIPPED).sum())
+    assert len(rows) == stamped + skipped
+    assert stamped > 0
+    assert skipped > stamped, "four registers do not do for a full ring"
+    assert bench.moved(run, SKIPPED) == skipped
+    words = words_of(text)
+    assert f"skipped: {skipped} by our books, {skipped} by the driver's {SKIPPED}" in words
+    assert report_truth(bench.guest.truth_path, [run.path]) == 0
