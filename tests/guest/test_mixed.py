@@ -23,3 +23,13 @@ def test_one_to_one_without_a_limit(bench):
     words = words_of(text)
     assert f"skipped: {skipped} by our books, {skipped} by the driver's {SKIPPED}" in words
     assert report_truth(bench.guest.truth_path, [run.path]) == 0
+
+
+def test_with_four_pending_none_is_skipped(bench):
+    run, rounds, _ = bench.mixed(*ONE_TO_ONE, "--max-pending-timestamps", "4")
+    rows = rows_of(run)
+    assert len(rows) > 0
+    assert (rows["tx_hw_ns"] != NULL).all()
+    assert bench.moved(run, SKIPPED) == 0
+    assert all(each.throttled_ns > 0 for each in rounds if each.requested)
+    assert report_truth(bench.guest.truth_path, [run.path]) == 0
