@@ -11,6 +11,8 @@ from xdptstamp.lab.i226 import registers as reg
 
 if TYPE_CHECKING:
     from xdptstamp.lab.i226.port import Port
+    from xdptstamp.lab.i226.rxqueue import RxQueue
+    from xdptstamp.lab.i226.txqueue import TxQueue
 
 _WORD_MASK = 0xFFFFFFFF
 _TIMADJ_SIGN, _TIMADJ_MASK = 1 << 31, 0x3FFFFFFF
@@ -200,61 +202,58 @@ class RegisterFile:
 
     def _make_tx_queue(self, number: int) -> None:
         queue = self._port.queues[number]
-        step = number * reg.QUEUE_STEP
-
-        def set_base(_: int) -> None:
-            low, high = self.stored(reg.TDBAL + step), self.stored(reg.TDBAH + step)
-            queue.base = (high << 32 | low) & ~0x7F
-
-        def set_tail(value: int) -> None:
-            queue.tail = value & 0xFFFF
-
-        def set_head(value: int) -> None:
-            queue.head = value & 0xFFFF
-
-        def set_control(value: int) -> None:
-            queue.enable(bool(value & reg.DCTL_QUEUE_ENABLE))
-
-        self._writers[reg.TDBAL + step] = self._storing(reg.TDBAL + step, set_base)
-        self._writers[reg.TDBAH + step] = self._storing(reg.TDBAH + step, set_base)
-        self._writers[reg.TDLEN + step] = self._storing(reg.TDLEN + step, queue.set_length)
-        self._writers[reg.TDH + step] = set_head
-        self._readers[reg.TDH + step] = lambda: queue.head
-        self._writers[reg.TDT + step] = set_tail
-        self._readers[reg.TDT + step] = lambda: queue.tail
-        self._writers[reg.TXDCTL + step] = self._storing(reg.TXDCTL + step, set_control)
+        self._make_ring(queue, number, reg.TDBAL, set_tail=_nothing, enable=queue.enable)
         for offset in (reg.TXQCTL + 4 * number, reg.TQAVCTRL):
             self._writers[offset] = self._storing(offset, lambda _: self._set_launch_modes())
 
     def _make_rx_queue(self, number: int) -> None:
         receiver = self._port.receiver
         queue = receiver.queues[number]
+        self._make_ring(
+            queue,
+            number,
+            reg.RDBAL,
+            set_tail=lambda: receiver.drain(number),
+            enable=lambda is_enabled: receiver.enable(number, is_enabled),
+        )
         step = number * reg.QUEUE_STEP
+        self._writers[reg.SRRCTL + step] = self._storing(reg.SRRCTL + step, queue.set_srrctl)
+        self._readers[reg.RQDPC + step] = _bound(receiver.read_dropped, number)
 
-        def set_base(_: int) -> None:
-            low, high = self.stored(reg.RDBAL + step), self.stored(reg.RDBAH + step)
-            queue.base = (high << 32 | low) & ~0x7F
+    def _make_ring(
+        self,
+        queue: TxQueue | RxQueue,
+        number: int,
+        first: int,
+        *,
+        set_tail: Callable[[], None],
+        enable: Callable[[bool], None],
+    ) -> None:
+        # The registers of a ring lie alike on both sides; `first` is BAL of queue 0.
+        low, high, length, head, tail, control = (
+            first + number * reg.QUEUE_STEP + (register - reg.RDBAL)
+            for register in (reg.RDBAL, reg.RDBAH, reg.RDLEN, reg.RDH, reg.RDT, reg.RXDCTL)
+        )
 
-        def set_tail(value: int) -> None:
+        def put_base(_: int) -> None:
+            queue.base = (self.stored(high) << 32 | self.stored(low)) & ~0x7F
+
+        def put_tail(value: int) -> None:
             queue.tail = value & 0xFFFF
-            receiver.drain(number)
+            set_tail()
 
-        def set_head(value: int) -> None:
+        def put_head(value: int) -> None:
             queue.head = value & 0xFFFF
 
-        def set_control(value: int) -> None:
-            receiver.enable(number, bool(value & reg.DCTL_QUEUE_ENABLE))
+        def put_control(value: int) -> None:
+            enable(bool(value & reg.DCTL_QUEUE_ENABLE))
 
-        self._writers[reg.RDBAL + step] = self._storing(reg.RDBAL + step, set_base)
-        self._writers[reg.RDBAH + step] = self._storing(reg.RDBAH + step, set_base)
-        self._writers[reg.RDLEN + step] = self._storing(reg.RDLEN + step, queue.set_length)
-        self._writers[reg.RDH + step] = set_head
-        self._readers[reg.RDH + step] = lambda: queue.head
-        self._writers[reg.RDT + step] = set_tail
-        self._readers[reg.RDT + step] = lambda: queue.tail
-        self._writers[reg.SRRCTL + step] = self._storing(reg.SRRCTL + step, queue.set_srrctl)
-        self._writers[reg.RXDCTL + step] = self._storing(reg.RXDCTL + step, set_control)
-        self._readers[reg.RQDPC + step] = _bound(receiver.read_dropped, number)
+        for offset in (low, high):
+            self._writers[offset] = self._storing(offset, put_base)
+        self._writers[length] = self._storing(length, queue.set_length)
+        self._writers[head], self._readers[head] = put_head, lambda: queue.head
+        self._writers[tail], self._readers[tail] = put_tail, lambda: queue.tail
+        self._writers[control] = self._storing(control, put_control)
 
     def _keep(self, offset: int, value: int) -> None:
         self._words[offset >> 2] = value
@@ -342,4 +341,9 @@ def _bound_write(write: Callable[[int, int], None], argument: int) -> Callable[[
 
 def _ignore(_value: int) -> None:
     # Read-only.
+    return
+
+
+def _nothing() -> None:
+    # A Tx ring is looked at when the loop comes round.
     return
