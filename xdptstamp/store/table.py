@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from xdptstamp.sample import COLUMNS_OF_KIND, NULL, SAMPLE_DTYPE, Batch, Cause, Column, column
+from xdptstamp.store.buffers import from_numpy, from_text, to_numpy
 
 #: Rows read, converted or compressed at a time: bounds the memory of all of it.
 CHUNK_ROWS = 65_536
@@ -74,9 +75,13 @@ def _arrow_type(item: Column) -> Any:
 def _to_array(values: Any, item: Column) -> Any:
     if item.name == "cause":
         indices = values.astype(np.int32) - 1
-        return pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), _WORDS)
-    mask = values == NULL if item.is_nullable else None
-    return pa.array(np.ascontiguousarray(values), mask=mask)
+        return pa.DictionaryArray.from_arrays(from_numpy(indices, indices >= 0), _words())
+    return from_numpy(values, values != NULL if item.is_nullable else None)
+
+
+@functools.cache
+def _words() -> Any:
+    return from_text(_WORDS)
 
 
 def _from_array(array: Any, item: Column) -> Any:
@@ -84,11 +89,9 @@ def _from_array(array: Any, item: Column) -> Any:
         return _from_words(array)
     if array.type != _arrow_type(item):
         raise ValueError(f"column {item.name} has type {array.type}, not {file_type(item)}")
-    if array.null_count:
-        if not item.is_nullable:
-            raise ValueError(f"column {item.name} has nulls")
-        array = array.fill_null(NULL)
-    return array.to_numpy(zero_copy_only=False)
+    if array.null_count and not item.is_nullable:
+        raise ValueError(f"column {item.name} has nulls")
+    return to_numpy(array, np.dtype(item.dtype), NULL)
 
 
 def _from_words(array: Any) -> Any:
@@ -101,4 +104,4 @@ def _from_words(array: Any) -> Any:
     if unknown:
         raise ValueError(f"column cause holds unknown words: {', '.join(sorted(unknown))}")
     values = np.array([*(Cause[word.upper()] for word in words), Cause.NONE], np.uint8)
-    return values[array.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]
+    return values[to_numpy(array.indices, np.dtype(np.int32), len(words))]
