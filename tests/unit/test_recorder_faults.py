@@ -17,6 +17,7 @@ import pytest
 from tests.unit.recording_kit import make_batch, make_info, seqs, wait_for, wait_for_end
 from xdptstamp.errors import RunFileError, SetupError
 from xdptstamp.store import Recorder, create_run, open_run
+from xdptstamp.store.recorder_start import RecorderStart
 
 _MEASURE = """
 import os, signal, sys
@@ -97,7 +98,7 @@ def test_a_recorder_that_cannot_start_says_so_and_leaves_nothing(run_dir, capfd)
     gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(SetupError, match=r"did not start \(exit code 1\)"):
-        Recorder(run_dir, module="xdptstamp.no_such_module")
+        Recorder(run_dir, start=RecorderStart("xdptstamp.no_such_module"))
     gc.collect()
     assert "no_such_module" in capfd.readouterr().err
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.recording_kit import make_batch, make_info, seqs, wait_for, wait_for_end
 from xdptstamp.errors import RunFileError
 from xdptstamp.store import Recorder, open_run
+from xdptstamp.store.recorder_start import RecorderStart
 
 # An output that tells what it is called with, in a file and on standard output.
 FAKE_OUTPUT = """
@@ -55,7 +56,7 @@ def fake_output(tmp_path, monkeypatch):
     told = tmp_path / "told"
 
     def arguments(fault=""):
-        return {"module": "fake_output", "output_args": (str(told), fault)}
+        return {"start": RecorderStart("fake_output"), "output_args": (str(told), fault)}
 
     def calls():
         lines = told.read_text().splitlines() if told.exists() else []
@@ -189,7 +190,7 @@ def test_a_reader_that_goes_away_is_noticed_without_anything_to_show(run_dir):
     reading, writing = os.pipe()
     with pytest.MonkeyPatch.context() as patch, standard_output(writing):
         patch.syspath_prepend(run_dir.path)
-        recorder = Recorder(run_dir, module="quiet_output")
+        recorder = Recorder(run_dir, start=RecorderStart("quiet_output"))
     os.close(writing)
     with recorder:
         recorder.start(make_info())

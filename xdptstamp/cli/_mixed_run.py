@@ -71,7 +71,9 @@ def run_mixed(
         stop = stack.enter_context(contextlib.closing(Stop()))
         signals = stack.enter_context(catch_signals(stop))
         log = stack.enter_context(KernelLog())
-        session = Session(info, results, (), shows_samples=False)
+        session = stack.enter_context(
+            contextlib.closing(Session(info, results, (), shows_samples=False))
+        )
         host = _host(asked)
         _check_scheduling(asked)
         # Before the DUT: attaching its program resets some links, and the DUT waits for carrier.

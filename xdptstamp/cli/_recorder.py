@@ -16,14 +16,13 @@ def output_args(output_format: str, *, is_quiet: bool) -> tuple[str, ...]:
     return (output_format, *([_QUIET] if is_quiet else []))
 
 
-def _open(args: Sequence[str]) -> Output:
+if __name__ == "__main__":
+    # Here, because the measuring process imports this module, and needs neither. All at once, while
+    # that process does other things.
+    from xdptstamp.store.recorder_process import main
     from xdptstamp.text.output import open_output
 
-    return open_output(args[0], is_quiet=_QUIET in args)
-
-
-if __name__ == "__main__":
-    # Here, because the measuring process imports this module, and needs no Parquet library.
-    from xdptstamp.store.recorder_process import main
+    def _open(args: Sequence[str]) -> Output:
+        return open_output(args[0], is_quiet=_QUIET in args)
 
     sys.exit(main(_open))

@@ -128,7 +128,9 @@ def _run(
         signals = stack.enter_context(catch_signals(stop))
         log = stack.enter_context(KernelLog())
         # The recorder starts before anything real-time is set, and inherits none of it.
-        session = Session(info, results, ("received", "answered", *COUNTERS))
+        session = stack.enter_context(
+            contextlib.closing(Session(info, results, ("received", "answered", *COUNTERS)))
+        )
         with real_time(cpu, sched.priority if sched else None):
             pass  # refused here, before anything is touched
         result = failure = None

@@ -170,12 +170,15 @@ class Session:
         self._info = info
         self._options = options
         self._status_names = status_names
-        self._shows_samples = shows_samples
         self._fail_ifs = _parse_fail_ifs(options.fail_ifs, info.kind)
         if options.csv_file is not None:
             from xdptstamp.store.export import check_new_file
 
             check_new_file(options.csv_file)  # before anything is touched or made for it
+        from xdptstamp.store.recorder_start import PLAIN_MODULE, RecorderStart
+
+        # It imports while the command goes on to what comes before the run.
+        self._start = RecorderStart("xdptstamp.cli._recorder" if shows_samples else PLAIN_MODULE)
         self._clocks: PhcWatch | None = None
         self._stack = contextlib.ExitStack()
         self.recorder: Recorder
@@ -189,17 +192,16 @@ class Session:
     def __enter__(self) -> Session:
         from xdptstamp.cli._recorder import output_args
         from xdptstamp.store import Recorder, create_run
-        from xdptstamp.store.recorder import PLAIN_MODULE
 
         options = self._options
-        module = "xdptstamp.cli._recorder" if self._shows_samples else PLAIN_MODULE
         with self._stack:
+            self._stack.callback(self.close)
             run_dir = self._stack.enter_context(create_run(options.output_dir, self._info))
             self.run_path = run_dir.path
             self.recorder = self._stack.enter_context(
                 Recorder(
                     run_dir,
-                    module=module,
+                    start=self._start,
                     output_args=output_args(options.format, is_quiet=options.is_quiet),
                     status_names=self._status_names,
                     csv_file=options.csv_file,
@@ -212,6 +214,10 @@ class Session:
 
     def __exit__(self, *exc_info: Any) -> None:
         self._stack.__exit__(*exc_info)
+
+    def close(self) -> None:
+        """Leave nothing of a session that was not entered."""
+        self._start.close()
 
     def tick(self, status: dict[str, int]) -> str | None:
         """Hand live counts and samples on; returns why the run must end, or None."""

@@ -16,7 +16,7 @@
 
 The recorder writes the Parquet files and drives the text output. It is a new program, not a
 fork: what the measuring process maps and locks is not copied. It inherits CPU affinity as every
-child does, so make the ``Recorder`` before you pin or raise yourself, and ``keep_off`` it the CPU
+child does, so start its process before you pin or raise yourself, and ``keep_off`` it the CPU
 you then pin to; its scheduling is that of a batch job, which preempts nobody by waking up. If the
 measuring process is killed, the recorder still writes what was put and ends the run. If the
 recorder is killed, ``error`` says so.
@@ -29,12 +29,9 @@ import dataclasses
 import os
 import select
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,18 +40,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xdptstamp.clock import ClockSample
-from xdptstamp.errors import RunFileError, SetupError
+from xdptstamp.errors import RunFileError
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
 from xdptstamp.stats import Summary
 from xdptstamp.store.blocks import BLOCK_ROWS, NUM_BLOCKS, Geometry, PostingSide, make_memory
 from xdptstamp.store.export import check_new_file
+from xdptstamp.store.recorder_start import RecorderStart, ending
 from xdptstamp.store.rundir import RunDir, encode_info
 
-#: Module that is run as the recorder process where no text output is wanted.
-PLAIN_MODULE = "xdptstamp.store.recorder_process"
-
-_START_LIMIT_S = 60.0
 _STALL_LIMIT_S = 60.0
 _ABORT_LIMIT_S = 10.0
 _ROOM_STEP_S = 0.005  # the recorder looks for blocks every 20 ms
@@ -63,12 +57,11 @@ _LOOK_S = 0.25  # how often a wait, or `error`, looks whether the recorder lives
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """What a recorder process is told when it starts."""
+    """What a recorder process is told before a run; with it come the descriptors of the samples'
+    memory, of the blocks' event and of the run folder's lock."""
 
     run_path: Path
     info: bytes
-    memory_fd: int
-    event_fd: int
     geometry: Geometry
     status_names: tuple[str, ...]
     csv_file: Path | None
@@ -78,12 +71,12 @@ class Setup:
 class Recorder:
     """Hands samples to a recorder process; a :class:`xdptstamp.sample.SampleSink`.
 
-    Make it before scheduling, CPU affinity or memory locks are set; returns once the recorder
-    process is ready, about half a second later.
+    Make it, or its ``start``, before scheduling, CPU affinity or memory locks are set; returns
+    once the recorder process is ready, about half a second after its start.
 
     :param run_dir: where to record.
-    :param module: the module to run as recorder process; one of ``cli`` adds text outputs.
-    :param output_args: for the text output, handed to ``module`` as they are.
+    :param start: the process, started before; default: one without text output starts now.
+    :param output_args: for the text output, handed to the process's module as they are.
     :param status_names: names of the live counters in ``status``.
     :param csv_file: a CSV wanted besides, of however many rows; it must not exist.
     :param num_blocks: blocks the recorder may lag behind.
@@ -96,7 +89,7 @@ class Recorder:
         self,
         run_dir: RunDir,
         *,
-        module: str = PLAIN_MODULE,
+        start: RecorderStart | None = None,
         output_args: Sequence[str] = (),
         status_names: Sequence[str] = (),
         csv_file: Path | None = None,
@@ -120,15 +113,13 @@ class Recorder:
             setup = Setup(
                 run_path=run_dir.path,
                 info=encode_info(run_dir.info),
-                memory_fd=memory_fd,
-                event_fd=self._event_fd,
                 geometry=geometry,
                 status_names=tuple(status_names),
                 csv_file=csv_file and csv_file.absolute(),
                 output_args=tuple(output_args),
             )
-            self._popen, self._conn = _spawn(module, setup, run_dir.lock_fd)
-            self._await_ready(setup)
+            handed = (memory_fd, self._event_fd, run_dir.lock_fd)
+            self._popen, self._conn = (start or RecorderStart()).hand_over(setup, handed)
             os.close(memory_fd)
             fds.pop_all()
 
@@ -273,21 +264,6 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _await_ready(self, setup: Setup) -> None:
-        try:
-            self._conn.send(setup)
-            if self._conn.poll(_START_LIMIT_S):
-                self._conn.recv()
-                return
-            problem = f"the recorder process was not ready within {_START_LIMIT_S:.0f} s"
-        except (EOFError, OSError):
-            self._popen.wait()
-            problem = f"the recorder process did not start ({_ending(self._popen.returncode)})"
-        self._popen.kill()
-        self._popen.wait()
-        self._conn.close()
-        raise SetupError("recorder", f"{problem}; what it printed above says why")
-
     # Sends a message, if any, and waits for the answer.
     def _ask(self, info: RunInfo, word: str | None, payload: object, answer: str) -> Any:
         try:
@@ -335,41 +311,7 @@ class Recorder:
     def _death_text(self) -> str:
         if self._blocks.error:
             return self._blocks.error
-        how = f"ended early ({_ending(self._popen.returncode)})"
+        how = f"ended early ({ending(self._popen.returncode)})"
         if self._has_stalled:
             how = f"stood still for {_STALL_LIMIT_S:.0f} s and was ended: is the disk there?"
         return f"the recorder process {how}; samples are kept up to its last flush. Measure again"
-
-
-def _ending(returncode: int | None) -> str:
-    if returncode is not None and returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
-    return f"exit code {returncode}"
-
-
-# In a session of its own, so that Ctrl-C reaches only who measures.
-def _spawn(
-    module: str, setup: Setup, lock_fd: int
-) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
-    ours, theirs = socket.socketpair()
-    try:
-        popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(setup.run_path)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), setup.memory_fd, setup.event_fd, lock_fd),
-            start_new_session=True,
-            env=_environment(),
-        )
-    except OSError as error:
-        ours.close()
-        raise SetupError("recorder", f"cannot start {sys.executable}: {error.strerror}") from error
-    finally:
-        theirs.close()
-    return popen, Connection(ours.detach())
-
-
-# The same modules as here (-P: and none from whatever folder the user stands in); and no pool of
-# threads on cores that measure.
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}

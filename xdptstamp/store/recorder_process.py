@@ -31,6 +31,7 @@ from xdptstamp.sample import Batch
 from xdptstamp.store.blocks import TakingSide
 from xdptstamp.store.guarded_output import GuardedOutput, Output
 from xdptstamp.store.recorder import Setup
+from xdptstamp.store.recorder_start import take_over
 from xdptstamp.store.recording import Recording
 from xdptstamp.store.rundir import LOCK_NAME, decode_info
 from xdptstamp.store.writer import limit_memory
@@ -55,10 +56,16 @@ class RecorderProcess:
     :param conn: to the measuring process; its end is the measuring process's end.
     """
 
-    def __init__(self, conn: Connection[Any, Any], setup: Setup, output: Output | None) -> None:
+    def __init__(
+        self,
+        conn: Connection[Any, Any],
+        setup: Setup,
+        blocks: TakingSide,
+        output: Output | None,
+    ) -> None:
         self._conn = conn
         self._setup = setup
-        self._blocks = TakingSide(setup.memory_fd, setup.event_fd, setup.geometry)
+        self._blocks = blocks
         self._output = GuardedOutput(output, self._blocks)
         self._info = setup.info
         self._recording: Recording | None = None
@@ -196,10 +203,14 @@ def main(open_output: Callable[[Sequence[str]], Output] | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)
     _be_modest()
     limit_memory()
-    conn: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    setup = conn.recv()
+    taken = take_over(int(sys.argv[1]), num_fds=3)
+    if taken is None:
+        return 0
+    # The run folder's lock, the last of them, is only kept: the run is running while we do.
+    conn, setup, (memory_fd, event_fd, _) = taken
+    blocks = TakingSide(memory_fd, event_fd, setup.geometry)
     output = open_output(setup.output_args) if open_output is not None else None
-    RecorderProcess(conn, setup, output).run()
+    RecorderProcess(conn, setup, blocks, output).run()
     return 0
 
 
