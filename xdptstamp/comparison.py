@@ -158,8 +158,7 @@ class Comparison:
         """
         tai, sure = np.full(len(phc_ns), NULL), np.full(len(phc_ns), NULL)
         stretches = np.where(phc_ns == NULL, -1, self.stretch_of(first_ns, last_ns))
-        for stretch in np.unique(stretches[stretches >= 0]).tolist():
-            start, end = list(self._bounds())[stretch]
+        for stretch, (start, end) in enumerate(self._bounds()):
             is_in = (phc_ns >= self._phc[start]) & (phc_ns <= self._phc[end])
             rows = np.flatnonzero((stretches == stretch) & is_in)
             at = phc_ns[rows]

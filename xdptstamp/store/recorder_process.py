@@ -25,6 +25,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+# What writing the CSV takes: imported now, while there is time, and not when somebody waits.
+import pyarrow.csv  # noqa: F401
+
 from xdptstamp.comparison import Comparison
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.sample import Batch
