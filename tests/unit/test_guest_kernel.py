@@ -16,7 +16,14 @@ from xdptstamp.errors import SetupError, UnsupportedError
 from xdptstamp.lab.guest import GuestConfig, accel, kit
 from xdptstamp.lab.guest.config import _to_be_shown
 from xdptstamp.lab.guest.initramfs import build_initramfs
-from xdptstamp.lab.guest.kernel import NEEDED, check, find_kernel, modules_to_load, read_config
+from xdptstamp.lab.guest.kernel import (
+    NEEDED,
+    check,
+    find_kernel,
+    modules_to_load,
+    read_config,
+    unpack,
+)
 from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 RELEASE = "7.9.1-test"
@@ -202,6 +209,16 @@ def test_the_config_in_the_image_is_found(tmp_path, packer):
     # Before it the bytes that begin the format, by chance.
     image = write_image(tmp_path / "bzImage", packed[:4] + b"noise" + packed + b"\x12\x34\x56\x78")
     assert read_config(find_kernel(image)) == {"CONFIG_IGC": "m"}
+
+
+@pytest.mark.parametrize(("has_pvh", "is_packed"), [("y", True), ("n", True), ("y", False)])
+def test_the_kernel_proper_is_started_where_qemu_can(tmp_path, has_pvh, is_packed):
+    vmlinux = b"\x7fELF" + bytes(1000)
+    packed = PACKERS["xz"](vmlinux) if is_packed else b"not packed as far as we know"
+    kernel = find_kernel(write_image(tmp_path / "bzImage", packed))
+    assert unpack(kernel) is None, "without a config nobody knows"
+    write_config(tmp_path / "config", {"CONFIG_PVH": has_pvh})
+    assert unpack(kernel) == (vmlinux if is_packed and has_pvh == "y" else None)
 
 
 # -- what it is started with

@@ -84,49 +84,24 @@ fi
 hostname guest
 ip link set lo up
 mount -t tmpfs run /run
-# The ports first: the links come up while the rest goes on.
-# shellcheck disable=SC2086 # one word each
-if [ -n "$PORT_0" ]; then
-	take_port $PORT_0
-	start_port $PORT_0 || fail "cannot start the NIC"
-fi
-# shellcheck disable=SC2086
 if [ -n "$PORT_1" ]; then
-	take_port $PORT_1
 	mkdir /run/netns
 	: >"/run/netns/$NETNS"
-	{ unshare "--net=/run/netns/$NETNS" true && in_partner start_partner $PORT_1; } ||
-		fail "cannot start the link partner's NIC"
+	unshare "--net=/run/netns/$NETNS" true || fail "cannot make the link partner's namespace"
 fi
 
-# The host's root; where programs write, there is a file system of the guest's own over it.
-mount_9p root ro,cache=loose /host
-mount --bind /host /new
-mount --rbind /run /new/run
-mount -t devtmpfs dev /new/dev
-mount -t proc proc /new/proc
-mount -t sysfs sys /new/sys
-mkdir -p /new/dev/pts /new/dev/shm
-mount -t devpts -o ptmxmode=0666 devpts /new/dev/pts
-for place in tmp var/tmp dev/shm; do
-	[ ! -d "/new/$place" ] || mount -t tmpfs tmpfs "/new/$place"
-done
-mount -t bpf bpf /new/sys/fs/bpf
-mount -t tracefs tracefs /new/sys/kernel/tracing
-# What lies below one of those and is needed all the same.
-echo "$SHOWN" | while read -r place; do
-	[ -n "$place" ] || continue
-	mkdir -p "/new$place" && mount --bind "/host$place" "/new$place" || fail "cannot show $place"
-done
-if [ -n "$WRITABLE" ]; then
-	mkdir -p "/new$WRITABLE"
-	# Nothing is left in a cache: the host sees each write when it is done.
-	mount_9p writable cache=mmap "/new$WRITABLE"
-fi
-if [ -n "$MODULES_DIR" ]; then
-	mkdir -p "/lib/modules/$(uname -r)"
-	mount --bind "/host$MODULES_DIR" "/lib/modules/$(uname -r)"
-fi
+start_ports() {
+	# shellcheck disable=SC2086 # one word each
+	if [ -n "$PORT_0" ]; then
+		take_port $PORT_0
+		start_port $PORT_0 || fail "cannot start the NIC"
+	fi
+	# shellcheck disable=SC2086
+	if [ -n "$PORT_1" ]; then
+		take_port $PORT_1
+		in_partner start_partner $PORT_1 || fail "cannot start the link partner's NIC"
+	fi
+}
 
 await_carriers() {
 	# shellcheck disable=SC2086 # one word each
@@ -136,9 +111,44 @@ await_carriers() {
 	}
 }
 
-for port in /sys/class/virtio-ports/*; do
-	[ "$(cat "$port/name")" = xdptstamp ] && break
-done
-# It starts meanwhile; that its stdin ends tells it that there are carriers.
-await_carriers | chroot /new "$PYTHON" -I -S "$AGENT" "/dev/${port##*/}" || say "the agent ended: $?"
+mount_all() {
+	# The host's root; where programs write, there is a file system of the guest's own over it.
+	mount_9p root ro,cache=loose /host
+	mount --bind /host /new
+	mount --rbind /run /new/run
+	mount -t devtmpfs dev /new/dev
+	mount -t proc proc /new/proc
+	mount -t sysfs sys /new/sys
+	mkdir -p /new/dev/pts /new/dev/shm
+	mount -t devpts -o ptmxmode=0666 devpts /new/dev/pts
+	for place in tmp var/tmp dev/shm; do
+		[ ! -d "/new/$place" ] || mount -t tmpfs tmpfs "/new/$place"
+	done
+	mount -t bpf bpf /new/sys/fs/bpf
+	mount -t tracefs tracefs /new/sys/kernel/tracing
+	# What lies below one of those and is needed all the same.
+	echo "$SHOWN" | while read -r place; do
+		[ -n "$place" ] || continue
+		mkdir -p "/new$place" && mount --bind "/host$place" "/new$place" || fail "cannot show $place"
+	done
+	if [ -n "$WRITABLE" ]; then
+		mkdir -p "/new$WRITABLE"
+		# Nothing is left in a cache: the host sees each write when it is done.
+		mount_9p writable cache=mmap "/new$WRITABLE"
+	fi
+	if [ -n "$MODULES_DIR" ]; then
+		mkdir -p "/lib/modules/$(uname -r)"
+		mount --bind "/host$MODULES_DIR" "/lib/modules/$(uname -r)"
+	fi
+}
+
+run_agent() {
+	for port in /sys/class/virtio-ports/*; do
+		[ "$(cat "$port/name")" = xdptstamp ] && break
+	done
+	chroot /new "$PYTHON" -I -S "$AGENT" "/dev/${port##*/}" || say "the agent ended: $?"
+}
+
+# Both at once. That its stdin ends tells the agent that there are carriers.
+{ start_ports && await_carriers; } | { mount_all; run_agent; }
 reboot -f

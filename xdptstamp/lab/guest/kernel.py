@@ -142,6 +142,17 @@ def read_config(kernel: Kernel) -> dict[str, str] | None:
     return None if found is None else _parse(gzip.decompress(found[1]).decode(errors="replace"))
 
 
+def unpack(kernel: Kernel) -> bytes | None:
+    """The kernel proper, an ELF file that QEMU can start; None where it cannot, or we cannot.
+
+    An emulated CPU would take seconds to unpack it. QEMU enters it as a PVH guest.
+    """
+    config = read_config(kernel)
+    if config is None or config.get("CONFIG_PVH") != "y":
+        return None
+    return _unpacked(kernel.image.read_bytes()) or None
+
+
 def _parse(text: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}

@@ -24,7 +24,7 @@ from xdptstamp.lab.guest.channel import Channel, GuestProcess, OnOutput, default
 from xdptstamp.lab.guest.config import GuestConfig, compile_modules
 from xdptstamp.lab.guest.device import DeviceServer
 from xdptstamp.lab.guest.initramfs import build_initramfs
-from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load
+from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load, unpack
 from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 _QUIT_LIMIT_S = 10
@@ -209,6 +209,10 @@ class Guest:
         self._connect(listener, deadline)
 
     def _machine(self, kernel: Kernel) -> Machine:
+        image = kernel.image
+        if unpacked := unpack(kernel):
+            image = self._folder / "vmlinux"
+            image.write_bytes(unpacked)
         initramfs = self._folder / "initramfs"
         settings = self.config.init_settings(kernel)
         modules = modules_to_load(kernel)
@@ -216,7 +220,7 @@ class Guest:
         return Machine(
             program=self.config.qemu or kit.find_qemu(),
             accel="tcg",
-            image=kernel.image,
+            image=image,
             initramfs=initramfs,
             console=self._folder / "console",
             memory=self.config.memory,
