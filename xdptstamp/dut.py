@@ -274,6 +274,8 @@ def open_socket(nic: Nic, config: DutConfig, queue_id: int, mode: Mode) -> Xsk:
     xsk.fill.submit(count)
     if xsk.fill.needs_wakeup():
         xsk.wakeup_rx()
+    # A driver looks for frames when the socket is bound, and they can only come after.
+    xsk.restart_statistics()
     return xsk
 
 

@@ -100,6 +100,7 @@ class Xsk:
         #: What the kernel obtained, whatever was asked.
         self.is_zero_copy = sys_xsk.is_zero_copy(raw.fd, self._subject)
         self.max_tx_skb_budget = self._obtain_budget()
+        self._before: dict[str, int] = {}
         # A duplicate for send and recv: closing it does not close the socket.
         self._socket = socket.socket(if_xdp.AF_XDP, socket.SOCK_RAW, 0, fileno=os.dup(raw.fd))
         self._send = self._socket.send
@@ -200,7 +201,12 @@ class Xsk:
 
     def statistics(self) -> dict[str, int]:
         """The kernel's ``XDP_STATISTICS`` of this socket, by its names."""
-        return sys_xsk.statistics(self.fd, self._subject)
+        counts = sys_xsk.statistics(self.fd, self._subject)
+        return {name: count - self._before.get(name, 0) for name, count in counts.items()}
+
+    def restart_statistics(self) -> None:
+        """Let :meth:`statistics` count from now on."""
+        self._before = sys_xsk.statistics(self.fd, self._subject)
 
     def close(self) -> None:
         """Unmap the rings and close. Views into the rings must not be used afterwards."""
