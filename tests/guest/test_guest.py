@@ -76,6 +76,12 @@ def test_the_environment_names_both_ports_which_have_carrier(guest):
     assert re.search(r"igc1: <.*LOWER_UP", there)
 
 
+def test_streams_have_their_names_in_dev(guest):
+    assert (
+        check(guest, "echo in | cat /dev/stdin > /dev/stdout", "ls /dev/fd/2") == "in\n/dev/fd/2\n"
+    )
+
+
 def test_the_driver_is_igc_with_a_clock(guest):
     assert "driver: igc\n" in check(guest, "ethtool -i $NETIF")
     assert "PTP Hardware Clock: 0\n" in check(guest, "ethtool -T $NETIF")

@@ -119,6 +119,11 @@ mount_all() {
 	mount -t devtmpfs dev /new/dev
 	mount -t proc proc /new/proc
 	mount -t sysfs sys /new/sys
+	# What udev makes elsewhere; a shell's <(command) takes it.
+	ln -s /proc/self/fd /new/dev/fd
+	ln -s fd/0 /new/dev/stdin
+	ln -s fd/1 /new/dev/stdout
+	ln -s fd/2 /new/dev/stderr
 	mkdir -p /new/dev/pts /new/dev/shm
 	mount -t devpts -o ptmxmode=0666 devpts /new/dev/pts
 	for place in tmp var/tmp dev/shm; do
