@@ -5,6 +5,7 @@ import csv
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,29 @@ class Bench:
         assert ended == code, text
         return open_run(self._new(known)), text
 
-    def mixed(self, *words, code=(0, 3)):
-        """A run of mixed; the run, its rounds without the warm-ups, its output."""
+    def mixed(self, *words, code=(0, 3), meanwhile=None):
+        """A run of mixed; the run, its rounds without the warm-ups, its output.
+
+        :param meanwhile: called once the NIC is taken and the run goes on.
+        """
         known = self.folders()
-        done = self.xdptstamp("mixed", *words, code=code)
+        process = self.guest.popen([*XDPTSTAMP, "mixed", *words])
+        if meanwhile is not None:
+            self._await(lambda: self.folders() - known)
+            meanwhile()
+        ended = process.wait(LIMIT_S)
+        text = process.stdout + process.stderr
+        assert ended in ((code,) if isinstance(code, int) else code), text
         run = open_run(self._new(known))
         _, rounds = read_rounds(run)
-        return run, [each for each in rounds if not each.is_warmup], done.stdout + done.stderr
+        return run, [each for each in rounds if not each.is_warmup], text
+
+    @staticmethod
+    def _await(condition):
+        deadline = time.monotonic() + LIMIT_S
+        while not condition():
+            assert time.monotonic() < deadline, "never came"
+            time.sleep(0.02)
 
     def _new(self, known):
         (path,) = self.folders() - known

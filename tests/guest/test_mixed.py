@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``mixed`` in zero-copy mode on the unmodified igc driver: no stamp is missing unaccounted."""
 
-from tests.guest.bench import rows_of, words_of
+from pathlib import Path
+
+from tests.guest.bench import keys_of, rows_of, words_of
 from xdptstamp.cli._truth import report_truth
 from xdptstamp.sample import NULL, Cause
 
+STAMP_USER = Path(__file__).with_name("stamp_user.py")
 ONE_TO_ONE = ("--ratio", "1:1", "--size", "64", "--repeats", "1", "--duration", "1s")
 SKIPPED = "tx_hwtstamp_skipped"
 
@@ -32,4 +35,21 @@ def test_with_four_pending_none_is_skipped(bench):
     assert (rows["tx_hw_ns"] != NULL).all()
     assert bench.moved(run, SKIPPED) == 0
     assert all(each.throttled_ns > 0 for each in rounds if each.requested)
+    assert report_truth(bench.guest.truth_path, [run.path]) == 0
+
+
+def test_what_others_were_denied_is_theirs(bench):
+    def share_the_registers():
+        bench.run("python3", "-I", "-S", STAMP_USER, bench.guest.environ["REMOTE_V4"])
+
+    words = (*ONE_TO_ONE[:-1], "3s", "--max-pending-timestamps", "2")
+    run, _, text = bench.mixed(*words, meanwhile=share_the_registers)
+    rows = rows_of(run)
+    assert set(rows["cause"].tolist()) <= {Cause.NONE, Cause.SKIPPED}
+    skipped = int((rows["cause"] == Cause.SKIPPED).sum())
+    theirs = bench.moved(run, SKIPPED) - skipped
+    assert theirs > 0
+    counts = f"skipped: {skipped} by our books, {skipped + theirs} by the driver's {SKIPPED}"
+    assert f"{counts}: the other {theirs} are of others" in words_of(text)
+    assert "counters-by-others" in keys_of(run)
     assert report_truth(bench.guest.truth_path, [run.path]) == 0
