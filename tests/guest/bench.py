@@ -31,8 +31,7 @@ class Bench:
     def run(self, *argv, code=0):
         """A command in the guest; a CompletedProcess."""
         done = self.guest.run([*map(str, argv)], timeout=LIMIT_S)
-        codes = (code,) if isinstance(code, int) else code
-        assert done.returncode in codes, done.stdout + done.stderr
+        assert done.returncode in _codes(code), done.stdout + done.stderr
         return done
 
     def xdptstamp(self, *words, code=0):
@@ -47,6 +46,10 @@ class Bench:
     def shell(self, script):
         """A script of the shell."""
         return self.run("sh", "-ec", script).stdout
+
+    def fault(self, spec, port=0):
+        """Let a fault begin."""
+        assert "error" not in self.guest.control({"fault": spec, "port": port})
 
     def heal(self):
         """End all faults."""
@@ -73,7 +76,7 @@ class Bench:
             answering.send_signal(signal.SIGINT)
             ended = answering.wait(LIMIT_S)
         text = answering.stdout + answering.stderr
-        assert ended == code, text
+        assert ended in _codes(code), text
         return open_run(self._new(known)), text
 
     def mixed(self, *words, code=(0, 3), meanwhile=None):
@@ -88,7 +91,7 @@ class Bench:
             meanwhile()
         ended = process.wait(LIMIT_S)
         text = process.stdout + process.stderr
-        assert ended in ((code,) if isinstance(code, int) else code), text
+        assert ended in _codes(code), text
         run = open_run(self._new(known))
         _, rounds = read_rounds(run)
         return run, [each for each in rounds if not each.is_warmup], text
@@ -117,6 +120,10 @@ class Bench:
                 for row in csv.DictReader(lines)
                 if row["port"] == "0"
             }
+
+
+def _codes(code):
+    return (code,) if isinstance(code, int) else code
 
 
 def rows_of(run):

@@ -169,6 +169,7 @@ def test_every_packet_recorded_at_a_rate_over_ipv6(here, out, shared_lab):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run, settings, rounds = opened(out)
+    assert run.info.asked["rate"] == "20kpps"
     assert run.info.partner["address"] == shared_lab.remote_v6
     rows = rows_of(run)
     assert len(rows) == sum(each.sent for each in rounds) == sum(each.received for each in rounds)

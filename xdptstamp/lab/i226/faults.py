@@ -13,7 +13,7 @@ A fault is ``NAME`` or ``NAME:KEY=VALUE,...``, and goes on until it is cleared::
     reorder-rx:every=100          a packet arrives behind the one that follows it
     delay-completion:delay=1ms    descriptors are written back late
     lose-completion:every=1000    a descriptor is never written back
-    lose-interrupt:every=10       an interrupt is not signalled; vector=N: only this one's
+    lose-interrupt:every=10       an interrupt is not raised; vector=N: only this one's
     step-phc:by=1s                the PHC jumps; also by=-37s
     slow-head:delay=3s            the Tx head pointer waits before each packet
     wrong-phy:by=200ns            the PHY's delays are other than the driver thinks, on Tx and Rx
@@ -229,7 +229,7 @@ class Faults:
         return fault is not None and fault.slot in (None, slot) and fault.strikes()
 
     def loses_interrupt(self, vector: int) -> bool:
-        """This signal of an interrupt gets lost."""
+        """This interrupt gets lost."""
         fault = self.on.get("lose-interrupt")
         return fault is not None and fault.vector in (None, vector) and fault.strikes()
 

@@ -42,7 +42,7 @@ class Interrupts:
     def signal(self, vector: int) -> None:
         """Write to the vector's eventfd."""
         fd = self._fds[vector]
-        if fd is None or self._faults.loses_interrupt(vector):
+        if fd is None:
             return
         # Full: it is signalled as it is. Gone, or no eventfd: the client's loss.
         with contextlib.suppress(OSError):
@@ -97,6 +97,9 @@ class Interrupts:
             if ready & bit:
                 if self.eiac & bit:
                     self.eicr &= ~bit
+                # Before it masks itself: behind that nothing but its handler would unmask it.
+                if self._faults.loses_interrupt(vector):
+                    continue
                 if self.gpie & reg.GPIE_EIAME and self.eiam & bit:
                     self.eims &= ~bit
                 self.signal(vector)
