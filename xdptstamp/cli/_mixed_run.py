@@ -125,8 +125,9 @@ def _asked_json(
     data |= dataclasses.asdict(asked)
     data |= {"format": results.format, "fail_if": list(results.fail_ifs)}
     data["assume_phc_is_tai"] = results.assume_phc_is_tai
-    for name in ("rate", "sched"):
-        data[name] = str(data[name]) if data[name] is not None else None
+    # As they were written: asdict takes apart what they are.
+    data["rate"] = str(asked.rate) if asked.rate else None
+    data["sched"] = str(asked.sched) if asked.sched else None
     del data["pps"], data["bits"]  # fractions; `rate` says it
     return data
 
