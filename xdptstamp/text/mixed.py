@@ -76,8 +76,8 @@ def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str,
     yield "rounds", _rounds(info, rounds)
     yield "rate", info.asked.get("rate") or "as fast as it goes"
     yield "batch", _batch(info)
-    if rounds:
-        yield "bandwidth", source_words(sources(rounds))
+    if found := sources(rounds):
+        yield "bandwidth", source_words(found)
     yield from note_pairs(info)
     yield "partner", _partner(info)
     yield "timestamps", stamp_source(info)
