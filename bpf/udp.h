@@ -74,7 +74,7 @@ static __always_inline int check_udp(struct xdp_md *ctx, struct parsed *packet, 
 	if (packet->l4_offset > MAX_OFFSET || (void *)(udp + 1) > data_end ||
 	    (void *)(eth + 1) > data_end)
 		return XDPTSTAMP_REFUSED_UDP_LENGTH;
-	udp_len = bpf_ntohs(udp->len);
+	udp_len = ntohs_bounded(udp->len);
 	if (udp_len < sizeof(*udp) || udp_len != packet->ip_payload_len || udp_len > MAX_UDP_LEN)
 		return XDPTSTAMP_REFUSED_UDP_LENGTH;
 	if (!udp->source || (eth->h_source[0] & 1))
