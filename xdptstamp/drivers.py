@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -12,13 +13,31 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A known fault of a driver, what it does and what xdptstamp does about it."""
+    """A known fault of a driver in zero-copy mode.
+
+    :param effect: what it does.
+    :param care: what xdptstamp does about it, or its user can.
+    :param source: how it is known: the fix, or the kernel it was seen on and the place.
+    :param absent_in: the first kernel known not to have it ("7.3"); None: none.
+    :param max_queues: it needs at most so many queues; None: any number.
+    """
 
     key: str
     effect: str
     care: str
-    fixed_by: str = ""
-    seen_on: str = ""
+    source: str
+    absent_in: str | None = None
+    max_queues: int | None = None
+
+    def can_be(self, release: str, num_queues: int) -> bool:
+        """Whether the kernel ``release`` (as ``uname -r``) may have it with so many queues."""
+        if self.max_queues is not None and num_queues > self.max_queues:
+            return False
+        return self.absent_in is None or _version(release) < _version(self.absent_in)
+
+    def note(self, driver: str) -> str:
+        """A sentence for the user."""
+        return f"known fault of {driver} ({self.source}): {self.effect}; {self.care}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +78,11 @@ class Driver:
     faults: tuple[Fault, ...] = ()
     pause_counters: tuple[str, ...] = ()
     latency: Latency | None = None
+
+
+def _version(release: str) -> tuple[int, int]:
+    numbers = re.match(r"([0-9]+)\.([0-9]+)", release)
+    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ program resets some adapters (igc), so carrier, the hwtstamp setting and the soc
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         driver = known_driver(nic.driver_info().driver)
         notes = [] if config.port is None else _vlan_notes(nic.ifname, program, features)
         if mode == "zero-copy" and driver is not None:
-            notes += [f"{driver.name} before its fix: {f.effect}; {f.care}" for f in driver.faults]
+            notes += _fault_notes(nic, driver)
         yield Dut(
             config=config,
             nic=nic,
@@ -286,6 +287,12 @@ def _frame_size(mtu: int, ifname: str) -> int:
     largest = 4096 - PACKET_HEADROOM - _MAX_FRAME_OVERHEAD
     problem = f"MTU {mtu} is more than one frame holds; ip link set {ifname} mtu {largest}"
     raise SetupError(ifname, problem)
+
+
+def _fault_notes(nic: Nic, driver: Driver) -> list[str]:
+    release, num_queues = os.uname().release, nic.num_queues().rx
+    faults = (fault for fault in driver.faults if fault.can_be(release, num_queues))
+    return [fault.note(driver.name) for fault in faults]
 
 
 def _vlan_notes(ifname: str, program: Program, features: Features) -> list[str]:

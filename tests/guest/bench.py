@@ -87,7 +87,7 @@ class Bench:
         known = self.folders()
         process = self.guest.popen([*XDPTSTAMP, "mixed", *words])
         if meanwhile is not None:
-            self._await(lambda: self.folders() - known)
+            self.wait_for_run(known)
             meanwhile()
         ended = process.wait(LIMIT_S)
         text = process.stdout + process.stderr
@@ -96,10 +96,10 @@ class Bench:
         _, rounds = read_rounds(run)
         return run, [each for each in rounds if not each.is_warmup], text
 
-    @staticmethod
-    def _await(condition):
+    def wait_for_run(self, known=frozenset()):
+        """Return when there is a run beside the ``known``: the NIC is taken then."""
         deadline = time.monotonic() + LIMIT_S
-        while not condition():
+        while not self.folders() - known:
             assert time.monotonic() < deadline, "never came"
             time.sleep(0.02)
 

@@ -78,11 +78,11 @@ _ADVICE_OF_CAUSE = {
     Cause.DISABLED: "run with --hwtstamp on",
     Cause.UNSUPPORTED: "use a driver that offers tx-timestamp in its xsk-features",
     Cause.SKIPPED: "send slower: the adapter has few stamp slots, shared with ptp4l",
-    Cause.TIMED_OUT: "look at the kernel log and at the driver's known faults",
+    Cause.TIMED_OUT: "look at the kernel log and at the driver's known faults in the notes",
     Cause.RESET: "keep the link up and other XDP programs away during the run",
     Cause.INVALID: "look whether the link partner was up and the MTU kept; a HARDWARE stamp is "
     "also invalid if the driver gave the stamp of another packet",
-    Cause.LOST_BY_DRIVER: "update the kernel, or keep fewer packets in flight",
+    Cause.LOST_BY_DRIVER: "see the driver's known faults in the notes, and update the kernel",
     Cause.NOT_COMPLETED: "let the run drain; do not interrupt it twice",
 }
 

@@ -17,7 +17,7 @@ _NEVER = (
         "lost",
         "completions-lost",
         "completions that never came",
-        "update the kernel, or keep fewer packets in flight",
+        "see the driver's known faults in the notes, and update the kernel",
         True,
     ),
     (

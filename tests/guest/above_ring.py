@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Has more packets in flight than xdptstamp ever would, and prints how many completed.
+
+``above_ring.py IFNAME COUNT``
+"""
+
+import contextlib
+import sys
+import time
+
+from xdptstamp.dut import DutConfig, acquire
+from xdptstamp.measure.stop import Stop
+
+FRAMES = 1024
+LENGTH = 60
+PATIENCE_S = 3
+
+
+def main(ifname, count):
+    """Submit all at once, and wait for what comes."""
+    config = DutConfig(
+        ifname, queues=(0,), port=None, num_frames=2 * FRAMES, num_tx_frames=FRAMES, is_sink=True
+    )
+    with contextlib.closing(Stop()) as stop, acquire(config, stop) as dut:
+        (xsk,) = dut.xsks
+        start, got = xsk.tx.reserve(count)
+        assert got == count
+        for entry, number in zip(xsk.tx.entries(start, count), range(count), strict=True):
+            address = number * xsk.umem.frame_size
+            xsk.umem.view[address : address + 6] = b"\x02\0\0\0\0\x01"
+            xsk.tx.descs[entry] = (address, LENGTH, 0)
+        xsk.tx.submit(count)
+        num_done, last = 0, time.monotonic()
+        while num_done < count and time.monotonic() - last < PATIENCE_S:
+            xsk.wakeup_tx()
+            _, done = xsk.comp.peek(FRAMES)
+            xsk.comp.release(done)
+            last = time.monotonic() if done else last
+            num_done += done
+        print(num_done)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

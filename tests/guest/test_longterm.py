@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Linux 6.12 and the faults that its igc has: named, kept away from where possible, no hang."""
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.guest.bench import LIMIT_S, XDPTSTAMP, Bench, rows_of, words_of
+from xdptstamp.lab.guest import Guest, GuestConfig
+from xdptstamp.lab.guest.config import NETNS
+from xdptstamp.sample import NULL, Cause
+from xdptstamp.store import open_run
+
+ABOVE_RING = Path(__file__).with_name("above_ring.py")
+NUM_ABOVE = 1000
+QUIET = f"""
+echo 1 >/proc/sys/net/ipv6/conf/$NETIF/disable_ipv6
+mac=$(cat /sys/class/net/$NETIF/address)
+ip netns exec {NETNS} ip neigh replace $LOCAL_V4 lladdr $mac dev igc1 nud permanent
+"""
+SENDER = """
+import itertools, socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    for number in itertools.count():
+        sock.sendto(b"packet %d" % number, (sys.argv[1], 9091))
+        time.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def old(tmp_path, needs_kit):
+    """``old(NUM_CPUS)``: a guest of Linux 6.12, whose igc makes as many queues."""
+    with contextlib.ExitStack() as stack:
+
+        def start(num_cpus):
+            config = GuestConfig(kernel="6.12", num_cpus=num_cpus, output_dir=tmp_path / "results")
+            needs_kit(config)
+            return Bench(stack.enter_context(Guest(config)))
+
+        yield start
+
+
+def num_completed(bench):
+    done = bench.run(sys.executable, ABOVE_RING, bench.guest.environ["NETIF"], NUM_ABOVE)
+    return int(done.stdout)
+
+
+def test_with_two_queues_a_run_ends_and_names_the_fault(old):
+    bench = old(2)
+    # The stack is to send nothing meanwhile: that has the driver look at the queue.
+    bench.shell(QUIET)
+    answering = bench.guest.popen([*XDPTSTAMP, "ping-pong", "--count", "3"])
+    bench.wait_for_run()
+    argv = ["ip", "netns", "exec", NETNS, "python3", "-I", "-S", "-c", SENDER]
+    sender = bench.guest.popen([*argv, bench.guest.environ["LOCAL_V4"]])
+    code = answering.wait(LIMIT_S)
+    sender.send_signal(signal.SIGKILL)
+    sender.wait(LIMIT_S)
+    assert code == 0, answering.stderr
+    (path,) = bench.folders()
+    rows = rows_of(open_run(path))
+    is_lost = rows["cause"] == Cause.LOST_BY_DRIVER
+    assert (is_lost | (rows["tx_hw_ns"] != NULL)).all()
+    words = words_of(answering.stdout)
+    assert "known fault of igc (seen on 6.12.117; igc_xsk_wakeup, igc_main.c" in words
+    assert "completes by chance" in words
+    # Mostly all of them are; the driver looks at the queue by chance.
+    assert ("see the driver's known faults in the notes" in words) == is_lost.any()
+
+
+def test_as_many_in_flight_as_fit_all_complete_and_more_do_not(old):
+    bench = old(4)
+    _, rounds, text = bench.mixed(
+        "--ratio", "1:1", "--size", "64", "--repeats", "1", "--duration", "1s"
+    )
+    assert all(each.sent == each.completed > 0 for each in rounds)
+    words = words_of(text)
+    assert "known fault of igc (seen on 6.12.95; igc_xdp_xmit_zc, igc_main.c" in words
+    assert "xdptstamp keeps at most the ring's size minus four in flight on a queue" in words
+    assert "igc_xsk_wakeup" not in words
+    assert num_completed(bench) < NUM_ABOVE
+
+
+def test_the_recent_kernel_completes_any_number(bench):
+    assert num_completed(bench) == NUM_ABOVE
