@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Has more packets in flight than xdptstamp ever would, and prints how many completed.
+"""Has as many packets in flight as xdptstamp would, and then more than it ever would.
 
-``above_ring.py IFNAME COUNT``
+``above_ring.py IFNAME COUNT``: prints as JSON how many completed of both, and the DUT's notes.
 """
 
 import contextlib
+import json
 import sys
 import time
 
@@ -23,21 +24,29 @@ def main(ifname, count):
     )
     with contextlib.closing(Stop()) as stop, acquire(config, stop) as dut:
         (xsk,) = dut.xsks
-        start, got = xsk.tx.reserve(count)
-        assert got == count
-        for entry, number in zip(xsk.tx.entries(start, count), range(count), strict=True):
-            address = number * xsk.umem.frame_size
-            xsk.umem.view[address : address + 6] = b"\x02\0\0\0\0\x01"
-            xsk.tx.descs[entry] = (address, LENGTH, 0)
-        xsk.tx.submit(count)
-        num_done, last = 0, time.monotonic()
-        while num_done < count and time.monotonic() - last < PATIENCE_S:
-            xsk.wakeup_tx()
-            _, done = xsk.comp.peek(FRAMES)
-            xsk.comp.release(done)
-            last = time.monotonic() if done else last
-            num_done += done
-        print(num_done)
+        fitting = complete(xsk, dut.capacity)
+        above = complete(xsk, count)
+        print(json.dumps({"capacity": dut.capacity, "fitting": fitting, "above": above}))
+        print(json.dumps(dut.notes))
+
+
+def complete(xsk, count):
+    """Send so many at once; how many completions come."""
+    start, got = xsk.tx.reserve(count)
+    assert got == count
+    for entry, number in zip(xsk.tx.entries(start, count), range(count), strict=True):
+        address = number * xsk.umem.frame_size
+        xsk.umem.view[address : address + 6] = b"\x02\0\0\0\0\x01"
+        xsk.tx.descs[entry] = (address, LENGTH, 0)
+    xsk.tx.submit(count)
+    num_done, last = 0, time.monotonic()
+    while num_done < count and time.monotonic() - last < PATIENCE_S:
+        xsk.wakeup_tx()
+        _, done = xsk.comp.peek(FRAMES)
+        xsk.comp.release(done)
+        last = time.monotonic() if done else last
+        num_done += done
+    return num_done
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What tests do with a running guest: commands, traffic, faults, runs."""
 
+import contextlib
 import csv
 import json
 import signal
@@ -15,6 +16,8 @@ from xdptstamp.store import open_run
 from xdptstamp.store.rounds import read_rounds
 
 XDPTSTAMP = (sys.executable, "-m", "xdptstamp")
+FORKER = str(Path(__file__).with_name("forker.py"))
+FORKER_SOCKET = "/run/forker"
 CLIENT = Path(__file__).with_name("truth_client.py")
 # For a guest that shares its processors with everything else.
 LIMIT_S = 180
@@ -24,8 +27,9 @@ FLOW = 40001
 class Bench:
     """One guest, and what tests do with it."""
 
-    def __init__(self, guest):
+    def __init__(self, guest, command=XDPTSTAMP):
         self.guest = guest
+        self.command = command
         self.results = guest.config.writable
 
     def run(self, *argv, code=0):
@@ -36,7 +40,7 @@ class Bench:
 
     def xdptstamp(self, *words, code=0):
         """A command of the project."""
-        return self.run(*XDPTSTAMP, *words, code=code)
+        return self.run(*self.command, *words, code=code)
 
     def json(self, *words):
         """The objects that ``--format jsonl`` prints."""
@@ -68,7 +72,7 @@ class Bench:
     def measure(self, traffic, *words, code=0):
         """A run of ping-pong while ``traffic`` has the partner send; the run and its output."""
         known = self.folders()
-        answering = self.guest.popen([*XDPTSTAMP, "ping-pong", *words])
+        answering = self.guest.popen([*self.command, "ping-pong", *words])
         try:
             self.ask("probe", FLOW, 1)
             traffic()
@@ -85,7 +89,7 @@ class Bench:
         :param meanwhile: called once the NIC is taken and the run goes on.
         """
         known = self.folders()
-        process = self.guest.popen([*XDPTSTAMP, "mixed", *words])
+        process = self.guest.popen([*self.command, "mixed", *words])
         if meanwhile is not None:
             self.wait_for_run(known)
             meanwhile()
@@ -120,6 +124,16 @@ class Bench:
                 for row in csv.DictReader(lines)
                 if row["port"] == "0"
             }
+
+
+@contextlib.contextmanager
+def forking(guest):
+    """A shorter way to ``xdptstamp`` in the guest: the words before its own."""
+    server = guest.popen([sys.executable, FORKER, "serve", FORKER_SOCKET])
+    server.wait_for("ready", LIMIT_S)
+    yield "python3", "-I", "-S", FORKER, FORKER_SOCKET
+    server.send_signal(signal.SIGKILL)
+    server.wait(LIMIT_S)
 
 
 def _codes(code):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.guest.bench import LIMIT_S, Bench
+from tests.guest.bench import LIMIT_S, Bench, forking
 from xdptstamp.errors import SetupError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, kit
 
@@ -42,10 +42,17 @@ def guest(tmp_path_factory, needs_kit):
         yield running
 
 
+@pytest.fixture(scope="session")
+def command(guest):
+    """The words that start ``xdptstamp`` in the shared guest, for tests of what it measures."""
+    with forking(guest) as words:
+        yield words
+
+
 @pytest.fixture
-def bench(guest):
+def bench(guest, command):
     """The shared guest, without faults before and after."""
-    bench = Bench(guest)
+    bench = Bench(guest, command)
     yield bench
     bench.heal()
 

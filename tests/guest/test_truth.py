@@ -7,7 +7,6 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,7 +25,6 @@ COUNT = 250  # on each queue
 LIMIT_S = 600
 # Flows to choose from: some of any 32 fall on each queue.
 FIRST_PORT, NUM_PORTS = 40000, 32
-XDPTSTAMP = (sys.executable, "-m", "xdptstamp")
 
 
 @pytest.fixture
@@ -50,12 +48,13 @@ class PingPong:
     :ivar path: the folder of the run.
     """
 
-    def __init__(self, guest):
+    def __init__(self, guest, command):
         self._guest = guest
+        self._command = command
         self._known = run_folders(guest.config.writable)
 
     def __enter__(self):
-        self._process = self._guest.popen([*XDPTSTAMP, "ping-pong"])
+        self._process = self._guest.popen([*self._command, "ping-pong"])
         return self
 
     def __exit__(self, *exc_info):
@@ -110,9 +109,9 @@ class Log:
         return {queue_id: COUNT - counts[queue_id] for queue_id in range(QUEUES)}
 
 
-def test_a_thousand_packets_each_way_on_all_queues(spread, capsys):
+def test_a_thousand_packets_each_way_on_all_queues(spread, command, capsys):
     log = Log(spread.truth_path)
-    with PingPong(spread) as run:
+    with PingPong(spread, command) as run:
         run.partner("probe", FIRST_PORT, NUM_PORTS)
         ports = log.one_flow_per_queue()
         # A request beyond the NIC's four stamp registers is skipped, and is not one of them.
@@ -136,10 +135,10 @@ def test_a_thousand_packets_each_way_on_all_queues(spread, capsys):
 
 
 @pytest.mark.parametrize("error_ns", [-200])
-def test_a_wrong_phy_delay_of_the_model_is_caught(guest, capsys, error_ns):
+def test_a_wrong_phy_delay_of_the_model_is_caught(guest, command, capsys, error_ns):
     guest.control({"fault": f"wrong-phy:by={error_ns}ns", "port": 0})
     try:
-        with PingPong(guest) as run:
+        with PingPong(guest, command) as run:
             run.partner("probe", FIRST_PORT, 5)
     finally:
         guest.control({"clear": None, "port": 0})

@@ -130,6 +130,14 @@ def test_the_options_timestamp_delay_and_fault(start_i226, connect_i226):
     assert server.control(state=None)["faults"] == {"delay-stamp": 1, "lose-stamp": 1}
 
 
+def test_a_fault_says_whose_it_is(start_i226):
+    server = start_i226("--fault", "drop-rx:port=1", "--fault", "lose-stamp")
+    server.control(fault="lose-completion:port=1", port=0)
+    on = [set(server.control(state=None, port=port)["faults"]) for port in (0, 1)]
+    assert on == [{"lose-stamp"}, {"drop-rx", "lose-completion"}]
+    assert server.control(fault="drop-rx:port=2") == {"error": "no port 2"}
+
+
 def test_a_stamp_that_is_on_its_way_keeps_its_register_and_does_not_survive_a_reset(
     i226, nics, begin
 ):

@@ -327,6 +327,7 @@ def test_sigterm_ends_it_though_nothing_happens(start_i226):
         (["--fault", "lose-everything"], "no fault 'lose-everything'; there are delay-stamp"),
         (["--fault", "slow-head"], "needs delay="),
         (["--fault", "wrong-phy:by=much"], "no duration"),
+        (["--fault", "drop-rx:port=1"], "fault drop-rx: there is no port 1"),
     ],
 )
 def test_bad_arguments_are_told(tmp_path, monkeypatch, capsys, arguments, message):

@@ -31,6 +31,7 @@ from xdptstamp.measure.second_app import SecondApp
 from xdptstamp.measure.sink_client import SinkClient
 from xdptstamp.measure.stop import Stop
 from xdptstamp.nexthop import NextHop, from_mac, resolve
+from xdptstamp.nic import Nic
 from xdptstamp.reconcile import reconcile
 from xdptstamp.remote import partner_from_env
 from xdptstamp.runinfo import RunInfo, Warning
@@ -77,7 +78,7 @@ def run_mixed(
         host = _host(asked)
         _check_scheduling(asked)
         # Before the DUT: attaching its program resets some links, and the DUT waits for carrier.
-        sink = _start_sink(asked, config, stack)
+        sink = _start_sink(dut_config.ifname, asked, config, stack)
         result = failure = None
         try:
             with acquire(dut_config, stop) as dut:
@@ -151,12 +152,13 @@ def _host(asked: Asked) -> str:
 
 
 def _start_sink(
-    asked: Asked, config: MixedConfig, stack: contextlib.ExitStack
+    ifname: str, asked: Asked, config: MixedConfig, stack: contextlib.ExitStack
 ) -> SinkClient | None:
     if not asked.has_sink or not os.environ.get("REMOTE_TYPE"):
         return None
     partner = partner_from_env(os.environ)
     sink = stack.enter_context(SinkClient(partner, os.environ, port=config.port))
+    Nic(ifname)  # what there is none of is said at once, and the imports go on beside the sink's
     sink.ready()
     return sink
 

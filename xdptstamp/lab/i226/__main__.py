@@ -35,6 +35,9 @@ def main() -> int:
             faults.append(Fault("delay-stamp", delay=delay))
         wire = Wire(arguments.speed, _wire_delay(arguments.delay))
         macs = _macs(arguments.mac, len(arguments.socket))
+        for fault in faults:
+            if (fault.port or 0) >= len(macs):
+                raise ValueError(f"fault {fault.name}: there is no port {fault.port}")
     except (XdptstampError, ValueError) as error:
         print(f"i226: {error}", file=sys.stderr)
         return 2
@@ -55,7 +58,7 @@ def main() -> int:
         server.stop_on(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the guest's command
         for fault in faults:
-            ports[0].begin(fault)
+            ports[fault.port or 0].begin(fault)
         wire.negotiate()
         gc.freeze()
         print("ready", flush=True)

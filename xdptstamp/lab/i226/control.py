@@ -69,11 +69,11 @@ class Control:
                 return port
         raise ValueError(f"no port {number!r}")
 
-    @staticmethod
-    def _do(port: Port, key: str, value: Any) -> None:
+    def _do(self, port: Port, key: str, value: Any) -> None:
         now_ns = port.now_ns()
         if key == "fault":
-            port.begin(parse_fault(value))
+            fault = parse_fault(value)
+            (port if fault.port is None else self._port(fault.port)).begin(fault)
         elif key == "clear":
             if value is not None and value not in NAMES:
                 raise ValueError(f"no fault {value!r}")

@@ -18,7 +18,8 @@ A fault is ``NAME`` or ``NAME:KEY=VALUE,...``, and goes on until it is cleared::
     slow-head:delay=3s            the Tx head pointer waits before each packet
     wrong-phy:by=200ns            the PHY's delays are other than the driver thinks, on Tx and Rx
 
-All take ``after=N`` (occasions that pass unharmed first) and ``count=N`` (then it is over).
+All take ``after=N`` (occasions that pass unharmed first), ``count=N`` (then it is over) and
+``port=N`` (the port that has it; 1 is the link partner's).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _MAX_DURATION_NS = 366 * 86_400 * 1_000_000_000
 _NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _DURATION = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(ns|us|ms|s)", re.ASCII)
 
-#: Each fault and the keys it takes besides ``every``, ``after`` and ``count``.
+#: Each fault and the keys it takes besides ``every``, ``after``, ``count`` and ``port``.
 NAMES: dict[str, tuple[str, ...]] = {
     "delay-stamp": ("delay",),
     "lose-stamp": (),
@@ -94,10 +95,12 @@ class Delay:
 class Fault:
     """One fault that is on.
 
+    :param port: whose it is; None: that of whoever gives it.
     :ivar num_hits: how often it struck.
     """
 
     name: str
+    port: int | None = None
     every: int = 1
     after: int = 0
     count: int = _FOREVER
@@ -145,7 +148,7 @@ def parse_fault(spec: str) -> Fault:
     fault = Fault(name)
     given = dict(_split_pair(name, pair) for pair in rest.split(",") if pair)
     for key, value in given.items():
-        if key not in (*NAMES[name], "every", "after", "count"):
+        if key not in (*NAMES[name], "every", "after", "count", "port"):
             raise FaultSpecError(f"fault {name} has no {key!r}")
         _set(fault, key, value)
     needed = _NEEDED.get(name)
