@@ -177,25 +177,6 @@ def test_a_step_in_mid_run_costs_no_stamp_and_is_never_taken_across(bench):
         assert -SECOND < histogram.min <= histogram.max < 4 * SECOND
 
 
-def test_mixed_shows_latencies_across_clocks(bench):
-    bench.xdptstamp("phc", "set", "--offset", "-37s", "--rate", "-50ppm")
-    words = ("--ratio", "1:1", "--rate", "50pps", "--duration", "2s", "--repeats", "1")
-    # One round alone, and nobody who counts: doubts, and no errors.
-    run, _, text = bench.mixed(*words, "--no-sink", code=(0, 3))
-    assert "tx_app_to_tx_hw " in text
-    assert "across clocks, by their measured offset" in words_of(text)
-    rows = rows_of(run)
-    assert not (rows["cause"] == Cause.INVALID).any()
-    comparison = comparison_of(run.info)
-    assert comparison.num_stretches == 1
-    assert len(comparison) >= 4
-    tx, sure = comparison.to_tai(rows["tx_hw_ns"], rows["tx_app_ns"], rows["tx_comp_ns"])
-    is_known = tx != NULL
-    assert np.count_nonzero(is_known) > COUNT
-    assert (rows["tx_app_ns"] <= tx + sure)[is_known].all()
-    assert (tx - sure <= rows["tx_comp_ns"])[is_known].all()
-
-
 def test_phc_is_shown_set_and_compared(bench):
     (shown,) = bench.json("phc", "show")
     assert shown["device"] == "/dev/ptp0"
@@ -207,11 +188,11 @@ def test_phc_is_shown_set_and_compared(bench):
     assert abs(was_set["after"]["offset_ns"] + SECOND) < SECOND // 10
     (shown,) = bench.json("phc", "show", "ptp0")
     assert shown["rate_ppb"] == -200_000
-    *samples, end = bench.json("phc", "compare", "--duration", "4s", "--interval", "500ms")
+    *samples, end = bench.json("phc", "compare", "--duration", "2s", "--interval", "250ms")
     assert (len(samples), end["num_samples"], end["num_steps"]) == (9, 9, 0)
     assert all(sample["continues"] for sample in samples)
     bench.xdptstamp("phc", "set", "--rate", "0ppm")
-    *_, unadjusted = bench.json("phc", "compare", "--duration", "4s", "--interval", "500ms")
+    *_, unadjusted = bench.json("phc", "compare", "--duration", "2s", "--interval", "250ms")
     # What the guest's own clock adds is in both.
     change = end["drift_ppb"] - unadjusted["drift_ppb"]
     allowed = end["drift_uncertainty_ppb"] + unadjusted["drift_uncertainty_ppb"]

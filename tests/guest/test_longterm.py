@@ -37,7 +37,9 @@ def old(tmp_path, needs_kit):
     with contextlib.ExitStack() as stack:
 
         def start(num_cpus):
-            config = GuestConfig(kernel="6.12", num_cpus=num_cpus, output_dir=tmp_path / "results")
+            config = GuestConfig(
+                kernel="6.12", num_cpus=num_cpus, output_dir=tmp_path / str(num_cpus)
+            )
             needs_kit(config)
             return Bench(stack.enter_context(Guest(config)))
 
@@ -49,19 +51,29 @@ def above_ring(bench):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_with_two_queues_a_run_ends_and_names_the_fault(old):
-    bench = old(2)
+def test_the_faults_of_6_12_are_named_and_no_run_hangs(old):
+    two, four = old(2), old(4)
     # The stack is to send nothing meanwhile: that has the driver look at the queue.
-    bench.shell(QUIET)
-    answering = bench.guest.popen([*bench.command, "ping-pong", "--count", "3"])
-    bench.wait_for_run()
+    two.shell(QUIET)
+    answering = two.guest.popen([*two.command, "ping-pong", "--count", "3"])
+    two.wait_for_run()
     argv = ["ip", "netns", "exec", NETNS, "python3", "-I", "-S", "-c", SENDER]
-    sender = bench.guest.popen([*argv, bench.guest.environ["LOCAL_V4"]])
+    sender = two.guest.popen([*argv, two.guest.environ["LOCAL_V4"]])
+
+    # While that waits for completions: those above the ring.
+    counts, notes = above_ring(four)
+    assert counts["fitting"] == counts["capacity"] > 100
+    assert counts["above"] < NUM_ABOVE
+    (note,) = [note for note in notes if "igc_xdp_xmit_zc, igc_main.c" in note]
+    assert note.startswith("known fault of igc (seen on 6.12.95; ")
+    assert note.endswith("at most the ring's size minus four in flight on a queue")
+    assert not any("igc_xsk_wakeup" in note for note in notes)
+
     code = answering.wait(LIMIT_S)
     sender.send_signal(signal.SIGKILL)
     sender.wait(LIMIT_S)
-    assert code == 0, answering.stderr
-    (path,) = bench.folders()
+    assert code in (0, 3), answering.stderr
+    (path,) = two.folders()
     rows = rows_of(open_run(path))
     is_lost = rows["cause"] == Cause.LOST_BY_DRIVER
     assert (is_lost | (rows["tx_hw_ns"] != NULL)).all()
@@ -70,16 +82,6 @@ def test_with_two_queues_a_run_ends_and_names_the_fault(old):
     assert "completes by chance" in words
     # Mostly all of them are; the driver looks at the queue by chance.
     assert ("see the driver's known faults in the notes" in words) == is_lost.any()
-
-
-def test_as_many_in_flight_as_fit_all_complete_and_more_do_not(old):
-    counts, notes = above_ring(old(4))
-    assert counts["fitting"] == counts["capacity"] > 100
-    assert counts["above"] < NUM_ABOVE
-    (note,) = [note for note in notes if "igc_xdp_xmit_zc, igc_main.c" in note]
-    assert note.startswith("known fault of igc (seen on 6.12.95; ")
-    assert note.endswith("at most the ring's size minus four in flight on a queue")
-    assert not any("igc_xsk_wakeup" in note for note in notes)
 
 
 def test_the_recent_kernel_completes_any_number(bench):

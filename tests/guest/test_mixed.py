@@ -3,9 +3,12 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tests.guest.bench import keys_of, rows_of, words_of
 from xdptstamp.cli._truth import report_truth
 from xdptstamp.sample import NULL, Cause
+from xdptstamp.stats import comparison_of
 
 STAMP_USER = Path(__file__).with_name("stamp_user.py")
 ONE_TO_ONE = ("--ratio", "1:1", "--size", "64", "--repeats", "1", "--duration", "1s")
@@ -13,6 +16,7 @@ SKIPPED = "tx_hwtstamp_skipped"
 
 
 def test_one_to_one_without_a_limit(bench):
+    bench.xdptstamp("phc", "set", "--offset", "-37s")
     run, rounds, text = bench.mixed(*ONE_TO_ONE)
     assert run.info.obtained["mode"] == "zero-copy"
     assert all(each.sent == each.received and not each.pattern_errors for each in rounds)
@@ -26,6 +30,15 @@ def test_one_to_one_without_a_limit(bench):
     words = words_of(text)
     assert f"skipped: {skipped} by our books, {skipped} by the driver's {SKIPPED}" in words
     assert report_truth(bench.guest.truth_path, [run.path]) == 0
+    # The PHC is far off, and the latencies are right all the same.
+    assert "across clocks, by their measured offset" in words
+    tx, sure = comparison_of(run.info).to_tai(
+        rows["tx_hw_ns"], rows["tx_app_ns"], rows["tx_comp_ns"]
+    )
+    is_known = tx != NULL
+    assert np.count_nonzero(is_known) > stamped // 2
+    assert (rows["tx_app_ns"] <= tx + sure)[is_known].all()
+    assert (tx - sure <= rows["tx_comp_ns"])[is_known].all()
 
 
 def test_with_four_pending_none_is_skipped(bench):
@@ -42,7 +55,7 @@ def test_what_others_were_denied_is_theirs(bench):
     def share_the_registers():
         bench.run("python3", "-I", "-S", STAMP_USER, bench.guest.environ["REMOTE_V4"])
 
-    words = (*ONE_TO_ONE[:-1], "3s", "--max-pending-timestamps", "2")
+    words = (*ONE_TO_ONE[:-1], "2s", "--max-pending-timestamps", "2")
     run, _, text = bench.mixed(*words, meanwhile=share_the_registers)
     rows = rows_of(run)
     assert set(rows["cause"].tolist()) <= {Cause.NONE, Cause.SKIPPED}
