@@ -55,7 +55,7 @@ def test_what_others_were_denied_is_theirs(bench):
     def share_the_registers():
         bench.run("python3", "-I", "-S", STAMP_USER, bench.guest.environ["REMOTE_V4"])
 
-    words = (*ONE_TO_ONE[:-1], "2s", "--max-pending-timestamps", "2")
+    words = (*ONE_TO_ONE, "--max-pending-timestamps", "2")
     run, _, text = bench.mixed(*words, meanwhile=share_the_registers)
     rows = rows_of(run)
     assert set(rows["cause"].tolist()) <= {Cause.NONE, Cause.SKIPPED}
