@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.conftest import LIMIT_S
+from tests.guest.bench import LIMIT_S
 from xdptstamp.errors import SystemCallError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, GuestDiedError, kit
 

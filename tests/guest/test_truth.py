@@ -134,8 +134,8 @@ def test_a_thousand_packets_each_way_on_all_queues(spread, command, capsys):
         assert side["driver_ns"] == side["model_ns"] == [side["constant_ns"]] * 2
 
 
-@pytest.mark.parametrize("error_ns", [-200])
-def test_a_wrong_phy_delay_of_the_model_is_caught(guest, command, capsys, error_ns):
+def test_a_wrong_phy_delay_of_the_model_is_caught(guest, command, capsys):
+    error_ns = -200
     guest.control({"fault": f"wrong-phy:by={error_ns}ns", "port": 0})
     try:
         with PingPong(guest, command) as run:

@@ -63,6 +63,14 @@ def test_one_that_was_killed_is_named(tmp_path):
         Recorder(run_dir, start=start)
 
 
+def test_one_that_cannot_be_told_is_not_waited_for():
+    start = RecorderStart()
+    with pytest.raises(SetupError, match="did not start"):
+        start.hand_over("setup", [-1])  # no such descriptor
+    with pytest.raises(ProcessLookupError):
+        os.kill(start._popen.pid, 0)
+
+
 def test_pandas_is_never_imported(tmp_path):
     script = f"""
 import sys

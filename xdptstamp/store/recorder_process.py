@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 # What writing the CSV takes: imported now, while there is time, and not when somebody waits.
+import pyarrow.compute  # noqa: F401
 import pyarrow.csv  # noqa: F401
 
 from xdptstamp.comparison import Comparison

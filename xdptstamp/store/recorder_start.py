@@ -64,9 +64,9 @@ class RecorderStart:
         """
         try:
             socket.send_fds(self._socket, [b"\0"], fds)
-            conn: Connection[Any, Any] = Connection(os.dup(self._socket.fileno()))
         except OSError:
             raise self._failure() from None
+        conn: Connection[Any, Any] = Connection(self._socket.detach())
         try:
             conn.send(setup)
             if not conn.poll(_READY_LIMIT_S):
@@ -77,7 +77,6 @@ class RecorderStart:
             conn.close()
             raise self._failure() from None
         self._is_ours = False
-        self._socket.close()
         return self._popen, conn
 
     def close(self) -> None:
@@ -92,6 +91,7 @@ class RecorderStart:
         if is_late:
             problem = f"the recorder process was not ready within {_READY_LIMIT_S:.0f} s"
         else:
+            self._socket.close()  # one that waits for us still ends then
             self._popen.wait()
             problem = f"the recorder process did not start ({ending(self._popen.returncode)})"
         self.close()
