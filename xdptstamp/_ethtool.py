@@ -24,11 +24,14 @@ _GDRVINFO = 0x03
 _GRINGPARAM = 0x10
 _GSTRINGS = 0x1B
 _GSTATS = 0x1D
+_GFLAGS = 0x25
 _GSSET_INFO = 0x37
 _GCHANNELS = 0x3C
+_SCHANNELS = 0x3D
 _GET_TS_INFO = 0x41
 _GLINKSETTINGS = 0x4C
 
+_FLAG_RXVLAN = 1 << 8
 _SS_STATS = 1
 _STRING_SIZE = 32
 _SPEED_UNKNOWN = 0xFFFFFFFF
@@ -124,6 +127,20 @@ def channels(ifname: str) -> Channels | None:
     return Channels(rx=rx, tx=tx, combined=combined)
 
 
+def set_channels(ifname: str, wanted: Channels) -> None:
+    """Set the queues in use.
+
+    :raises SystemCallError: EINVAL: a queue that would go has an AF_XDP socket, or there are not
+        so many; EPERM.
+    """
+    answer = _ask(ifname, _CHANNELS.pack(_GCHANNELS, *[0] * 8), "ETHTOOL_GCHANNELS")
+    if answer is None:
+        return
+    *most, _, _, other, _ = _CHANNELS.unpack(answer)[1:]
+    numbers = (wanted.rx, wanted.tx, other, wanted.combined)
+    _ask(ifname, _CHANNELS.pack(_SCHANNELS, *most, *numbers), "ETHTOOL_SCHANNELS")
+
+
 def timestamping_info(ifname: str) -> TimestampingInfo | None:
     """What the NIC's timestamping offers."""
     request = _TS_INFO.pack(_GET_TS_INFO, 0, 0, 0, 0)
@@ -150,6 +167,12 @@ def speed_mbps(ifname: str) -> int | None:
         return None
     speed = int(_LINK_SETTINGS.unpack_from(answer)[1])
     return None if speed in {0, _SPEED_UNKNOWN} else speed
+
+
+def strips_vlan_tags(ifname: str) -> bool:
+    """Whether the interface takes VLAN tags off received packets."""
+    answer = _ask(ifname, struct.pack("=II", _GFLAGS, 0), "ETHTOOL_GFLAGS")
+    return answer is not None and bool(struct.unpack("=II", answer)[1] & _FLAG_RXVLAN)
 
 
 def statistics(ifname: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, 
 
 _RTM_F_FIB_MATCH = 0x2000
 _NTF_EXT_LEARNED = 0x10
+_TC_ETF_OFFLOAD_ON = 0x02
 _NUD_CERTAIN = 0x02 | 0x40 | 0x80  # reachable, noarp, permanent
 _NUD_UNSURE = 0x04 | 0x08 | 0x10  # stale, delay, probe
 _NUD_FAILED = 0x20
@@ -241,6 +243,55 @@ def forget_neighbour(address: str, ifindex: int) -> None:
     :raises SystemCallError: EPERM without CAP_NET_ADMIN.
     """
     _neighbour("del", "RTM_DELNEIGH", address, ifindex)
+
+
+def set_link(ifindex: int, *, is_up: bool | None = None, mtu: int | None = None) -> None:
+    """Change an interface; None: as it is.
+
+    :raises SystemCallError: EINVAL: the driver refuses the MTU; EPERM without CAP_NET_ADMIN.
+    """
+    change: dict[str, Any] = {}
+    if is_up is not None:
+        change["state"] = "up" if is_up else "down"
+    if mtu is not None:
+        change["mtu"] = mtu
+    _request(
+        lambda ipr: ipr.link("set", index=ifindex, **change), "RTM_SETLINK", str(ifindex), set()
+    )
+
+
+def rename_link(ifindex: int, ifname: str) -> None:
+    """Give an interface another name.
+
+    :raises SystemCallError: EEXIST: it is taken; EBUSY: the interface is up.
+    """
+    _request(
+        lambda ipr: ipr.link("set", index=ifindex, ifname=ifname), "RTM_SETLINK", ifname, set()
+    )
+
+
+def qdisc_kinds(ifindex: int) -> frozenset[str]:
+    """Kinds of the queueing disciplines on an interface: "mq", "fq_codel", "taprio", .."""
+    answer = _request(lambda ipr: ipr.get_qdiscs(), "RTM_GETQDISC", "all interfaces", set())
+    return frozenset(m.get_attr("TCA_KIND") for m in answer if m["index"] == ifindex)
+
+
+def etf_queues(ifindex: int) -> frozenset[int]:
+    """Tx queues of which an ETF qdisc is offloaded to the NIC, which then keeps launch times."""
+    answer = _request(lambda ipr: ipr.get_qdiscs(), "RTM_GETQDISC", "all interfaces", set())
+    own = [(m, m.get_attr("TCA_KIND")) for m in answer if m["index"] == ifindex]
+    # Their classes, from 1 on, are the queues; whatever else it is below has queue 0.
+    majors = {m["handle"] >> 16 for m, kind in own if kind in ("mq", "mqprio", "taprio")}
+    parents = {m["parent"] for m, kind in own if kind == "etf" and _is_offloaded_etf(m)}
+    return frozenset((p & 0xFFFF) - 1 if p >> 16 in majors else 0 for p in parents)
+
+
+def _is_offloaded_etf(message: Any) -> bool:
+    # pyroute2 does not know etf, and leaves its options as they came: one attribute, TCA_ETF_PARMS,
+    # with struct tc_etf_qopt (delta, clockid, flags).
+    options = bytes.fromhex(message.get_attr("TCA_OPTIONS").replace(":", ""))
+    flags = int.from_bytes(options[12:16], sys.byteorder)
+    return bool(flags & _TC_ETF_OFFLOAD_ON)
 
 
 def stacked_on(ifindex: int, links: list[Link]) -> set[int]:

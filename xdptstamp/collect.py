@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xdptstamp.drivers import known_driver
+from xdptstamp.busy import governors
+from xdptstamp.drivers import pause_counters
 from xdptstamp.features import read_features
 from xdptstamp.hwtstamp import NicHwtstamp
 from xdptstamp.nic import Nic
@@ -47,13 +48,12 @@ _VIRTUAL_VENDORS = ("qemu", "vmware", "xen", "innotek", "virtualbox", "amazon ec
 
 _DISTRIBUTIONS = ("xdptstamp", "numpy", "pandas", "pyarrow", "pyroute2", "scipy", "click", "rich")
 
-# Names that count pause frames of a driver we do not know; next to them some count microseconds or
-# changes of state.
-_PAUSE = re.compile(r"pause|flow_?control|xoff|xon", re.IGNORECASE)
-_NO_PAUSE_FRAMES = re.compile(r"duration|transition|storm|xon_2_xoff", re.IGNORECASE)
+#: The smallest set that ping-pong runs with; see the README. CAP_PERFMON: without it the kernel's
+#: verifier allows no pointer to where a VLAN tag or an IPv6 extension may have moved a header.
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON")
 
 # Bits of /proc/self/status CapEff: include/uapi/linux/capability.h.
-_CAPABILITIES = {
+_BITS = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_NET_ADMIN": 12,
     "CAP_NET_RAW": 13,
@@ -90,7 +90,7 @@ def collect_dut(root: Path = Path("/")) -> dict[str, Any]:
         "kernel_version": uname.version,
         "preemption": _preemption(uname.version, root),
         "cmdline": _cmdline(root),
-        "governors": _governors(root),
+        "governors": governors(root),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "is_guest": _is_guest(root),
     }
@@ -154,14 +154,10 @@ def collect_counters(nic: Nic) -> dict[str, int]:
 def pause_frames(nic: Nic) -> dict[str, int]:
     """Pause frames (flow control) of the interface now, by counter in ``ethtool -S``.
 
-    Those of a driver we know; else the counters whose names say so. Empty: none counts them.
+    See :func:`xdptstamp.drivers.pause_counters`. Empty: none counts them.
     """
-    statistics, driver = nic.statistics(), known_driver(nic.driver_info().driver)
-    if driver is not None and driver.pause_counters:
-        names = [name for name in driver.pause_counters if name in statistics]
-    else:
-        names = [n for n in statistics if _PAUSE.search(n) and not _NO_PAUSE_FRAMES.search(n)]
-    return {name: statistics[name] for name in names}
+    statistics = nic.statistics()
+    return {n: statistics[n] for n in pause_counters(nic.driver_info().driver, statistics)}
 
 
 def tx_packets(nic: Nic) -> tuple[str, int]:
@@ -194,9 +190,9 @@ def missing_capabilities(needed: Iterable[str], root: Path = Path("/")) -> list[
     status = (root / "proc/self/status").read_text(encoding="ascii", errors="replace")
     line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     mask = int(line.split()[1], 16)
-    has_admin = bool(mask >> _CAPABILITIES["CAP_SYS_ADMIN"] & 1)
+    has_admin = bool(mask >> _BITS["CAP_SYS_ADMIN"] & 1)
     covered = {"CAP_BPF", "CAP_PERFMON"} if has_admin else set[str]()
-    return [name for name in needed if name not in covered and not mask >> _CAPABILITIES[name] & 1]
+    return [name for name in needed if name not in covered and not mask >> _BITS[name] & 1]
 
 
 def _dut_id(root: Path) -> tuple[str, list[str]]:
@@ -242,15 +238,6 @@ def _preemption(version: str, root: Path) -> dict[str, str | None]:
 def _cmdline(root: Path) -> list[str]:
     items = (_read(root / "proc/cmdline") or "").split()
     return [item for item in items if item.partition("=")[0] in _CMDLINE_KEYS]
-
-
-def _governors(root: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"):
-        governor = _read(path)
-        if governor:
-            found.setdefault(governor, []).append(int(path.parts[-3].removeprefix("cpu")))
-    return {governor: sorted(cpus) for governor, cpus in found.items()}
 
 
 def _is_guest(root: Path) -> bool | None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from xdptstamp.clock import Bools, ClockSample, Int64s
+from xdptstamp.intmath import MAX_PRODUCT, parts_per_billion, scaled, size
 from xdptstamp.sample import NULL
 
 #: Samples further apart than this are not interpolated between.
@@ -36,7 +37,6 @@ _WANDER_PPB, _MAX_RATE_PPB = 500_000, 10_000_000
 _RATE_SAMPLES = 16
 # Further from a sample than this an offset is as uncertain as it gets.
 _FAR_NS = 1_000_000_000_000
-_SHIFT = 20
 _FIRST, _LAST = -(1 << 62), 1 << 62
 
 
@@ -156,11 +156,17 @@ class Comparison:
             one stretch, so that nothing is taken across a step.
         :return: the times and how wrong each may be; both NULL where no comparison covers it.
         """
+        return self.to_tai_within(phc_ns, self.stretch_of(first_ns, last_ns))
+
+    def to_tai_within(self, phc_ns: Int64s, stretches: Int64s) -> tuple[Int64s, Int64s]:
+        """The same where the stretch of each is known, as :meth:`stretch_of` gives it."""
         tai, sure = np.full(len(phc_ns), NULL), np.full(len(phc_ns), NULL)
-        stretches = np.where(phc_ns == NULL, -1, self.stretch_of(first_ns, last_ns))
-        for stretch, (start, end) in enumerate(self._bounds()):
+        first = max(int(stretches.min(initial=len(self._starts))), 0)
+        last = int(stretches.max(initial=-1))
+        for stretch, (start, end) in list(enumerate(self._bounds()))[first : last + 1]:
             is_in = (phc_ns >= self._phc[start]) & (phc_ns <= self._phc[end])
-            rows = np.flatnonzero((stretches == stretch) & is_in)
+            is_in &= (stretches == stretch) & (phc_ns != NULL)
+            rows = slice(None) if is_in.all() else np.flatnonzero(is_in)
             at = phc_ns[rows]
             index = self._ahead(at, self._phc, start, end)
             offset, sure[rows] = self._inside(at, index, self._phc)
@@ -173,14 +179,23 @@ class Comparison:
         found = np.full(len(first_ns), -1)
         if not self.has_cover:
             return found
+        is_span = first_ns <= last_ns
         tai, stretch = self._tai[:count], self._stretch[:count]
-        before = np.searchsorted(tai, first_ns, side="right") - 1
-        behind = np.searchsorted(tai, last_ns, side="left")
-        is_in = (before >= 0) & (behind < count) & (first_ns <= last_ns)
-        before, behind = np.clip(before, 0, None), np.clip(behind, None, count - 1)
-        is_in &= stretch[before] == stretch[behind]
+        if not is_span.any():
+            return found
         # There is no line through a sample alone.
         sizes = np.diff([*self._starts, count])
+        # Packets close together are mostly all in one.
+        ends = first_ns[is_span].min(), last_ns[is_span].max()
+        one, other = np.searchsorted(tai, ends[0], side="right") - 1, np.searchsorted(tai, ends[1])
+        if one >= 0 and other < count and stretch[one] == stretch[other]:
+            number = int(stretch[one])
+            return np.where(is_span, number, found) if sizes[number] > 1 else found
+        before = np.searchsorted(tai, first_ns, side="right") - 1
+        behind = np.searchsorted(tai, last_ns, side="left")
+        is_in = is_span & (before >= 0) & (behind < count)
+        before, behind = np.clip(before, 0, None), np.clip(behind, None, count - 1)
+        is_in &= stretch[before] == stretch[behind]
         return np.where(is_in & (sizes[stretch[before]] > 1), stretch[before], found)
 
     def is_possible(self, stamps: Int64s, first_ns: Int64s, last_ns: Int64s) -> Bools:
@@ -226,11 +241,36 @@ class Comparison:
 
         :raises KeyError, TypeError, ValueError: If it is not that.
         """
-        names = ("tai_ns", "phc_ns", "uncertainty_ns", "tai_offset_s", "method", "continues")
+        names = ("tai_ns", "phc_ns", "uncertainty_ns", "tai_offset_s", "method")
+        columns = (data[name] for name in names)
+        samples = [ClockSample(*values) for values in zip(*columns, strict=True)]
         found = cls()
-        for *values, continues in zip(*(data[name] for name in names), strict=True):
-            found.add(ClockSample(*values), continues=continues)
+        if not found._take(samples, data["continues"]):
+            for sample, continues in zip(samples, data["continues"], strict=True):
+                found.add(sample, continues=continues)
         return found
+
+    # Take in many samples at once, a day's in no time; False: it takes one after the other.
+    def _take(self, samples: list[ClockSample], continues: list[bool]) -> bool:
+        count = len(samples)
+        if count < 3 or len(continues) != count:
+            return False
+        names = ("tai_ns", "phc_ns", "uncertainty_ns")
+        tai, phc, sure = (np.array([getattr(s, name) for s in samples]) for name in names)
+        offset = phc - tai
+        span, change = tai[2:] - tai[:-2], offset[2:] - offset[:-2]
+        is_orderly = bool((np.diff(tai) > 0).all())
+        if not is_orderly or size(change) * size(span) >= MAX_PRODUCT:
+            return False
+        is_start = ~np.array(continues, np.bool_)
+        is_start[0] = True
+        stretch = np.cumsum(is_start) - 1
+        bend = np.zeros(count, np.int64)
+        line = offset[:-2] + change * (tai[1:-1] - tai[:-2]) // span
+        bend[1:-1] = np.where(stretch[2:] == stretch[:-2], np.abs(offset[1:-1] - line), 0)
+        self._samples, self._starts = samples, np.flatnonzero(is_start).tolist()
+        self._tai, self._phc, self._sure, self._bend, self._stretch = tai, phc, sure, bend, stretch
+        return True
 
     def _grow(self, size: int) -> None:
         arrays = np.zeros((5, size), np.int64)
@@ -267,6 +307,13 @@ class Comparison:
 
     # The sample ahead of each time within a stretch of two or more.
     def _ahead(self, at: Int64s, axis: Int64s, start: int, end: int) -> Int64s:
+        if not len(at):
+            return np.zeros(0, np.int64)
+        # Among those that the times lie between, which are few where packets come fast.
+        low, high = np.searchsorted(axis[start : end + 1], [at.min(), at.max()], side="right")
+        start, end = max(start, start + int(low) - 1), min(end, start + int(high))
+        if end - start <= 1:
+            return np.full(len(at), min(start, end - 1), np.int64)
         index: Int64s = np.searchsorted(axis[start : end + 1], at, side="right") - 1 + start
         return np.clip(index, start, end - 1)
 
@@ -275,21 +322,34 @@ class Comparison:
 
         :param axis: what ``at`` are times of, the samples' times on CLOCK_TAI or on the PHC.
         """
-        behind = index + 1
-        offset = self._phc[index] - self._tai[index]
-        change = self._phc[behind] - self._tai[behind] - offset
-        since, until = at - axis[index], axis[behind] - at
-        offset = offset + _scaled(since, change, axis[behind] - axis[index])
-        left, right = self._bend[index], self._bend[behind]
+        if not len(at):
+            return at, at
+        # The lines from one sample to the next are fewer than the times; often there is one.
+        low, high = int(index.min()), int(index.max())
+        own, sures = np.arange(low, high + 1), self._doubts(low, high)
+        behind = own + 1
+        offsets = self._phc[own] - self._tai[own]
+        changes = self._phc[behind] - self._tai[behind] - offsets
+        columns = (axis[own], axis[behind], offsets, changes, sures)
+        first, last, offset, change, sure = (
+            column[0] if low == high else column[index - low] for column in columns
+        )
+        offset = offset + scaled(at - first, change, last - first)
+        return offset, sure + parts_per_billion(np.minimum(at - first, last - at), _FLOOR_PPB)
+
+    # How wrong the lines from sample `low` to the one behind sample `high` may be at their ends.
+    def _doubts(self, low: int, high: int) -> Int64s:
+        own = np.arange(low, high + 1)
+        behind, count = own + 1, len(self._samples)
+        left, right = self._bend[own], self._bend[behind]
         # The first and the last line of a stretch have a neighbour on one side only.
-        is_first = (index == 0) | (self._stretch[index - 1] != self._stretch[index])
-        count = len(self._samples)
+        is_first = (own == 0) | (self._stretch[own - 1] != self._stretch[own])
         is_last = (behind == count - 1) | (
             self._stretch[np.minimum(behind + 1, count - 1)] != self._stretch[behind]
         )
         bend = np.where(is_first, right, left) + np.where(is_last, left, right)
-        sure = np.maximum(self._sure[index], self._sure[behind])
-        return offset, sure + bend + _parts(np.minimum(since, until), _FLOOR_PPB)
+        sure: Int64s = np.maximum(self._sure[own], self._sure[behind]) + bend
+        return sure
 
     def _anywhere(self, at: Int64s, start: int, end: int) -> tuple[Int64s, Int64s]:
         """The PHC at times on CLOCK_TAI, and how wrong that may be, by the stretch from sample
@@ -324,23 +384,6 @@ class Comparison:
         if rate_ppb >= _MAX_RATE_PPB:
             span_ns, change_ns = 1, 0
         away = np.clip(at - nearest.tai_ns, -_FAR_NS, _FAR_NS)
-        offset = nearest.offset_ns + _scaled(away, np.int64(change_ns), np.int64(span_ns))
-        doubt = _parts(np.abs(away), rate_ppb + _WANDER_PPB)
+        offset = nearest.offset_ns + scaled(away, np.int64(change_ns), np.int64(span_ns))
+        doubt = parts_per_billion(np.abs(away), rate_ppb + _WANDER_PPB)
         return at + offset, nearest.uncertainty_ns + int(self._bend[near]) + doubt
-
-
-def _scaled(value: Int64s, part: Int64s | np.int64, whole: Int64s | np.int64) -> Int64s:
-    # value * part // whole, exactly: in two steps, so that nothing passes 63 bits as long as value
-    # is below 2**43 and part and whole are below 2**40.
-    high, low = value >> _SHIFT, value & ((1 << _SHIFT) - 1)
-    quotient: Int64s = high * part // whole
-    rest: Int64s = high * part - quotient * whole
-    small: Int64s = ((rest << _SHIFT) + low * part) // whole
-    return (quotient << _SHIFT) + small
-
-
-def _parts(value: Int64s, ppb: int) -> Int64s:
-    # value * ppb / 10**9, rounded up.
-    seconds = value // _NS_PER_S
-    rest = value - seconds * _NS_PER_S
-    return seconds * ppb - (-rest * ppb // _NS_PER_S)

@@ -8,19 +8,17 @@ program resets some adapters (igc), so carrier, the hwtstamp setting and the soc
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from xdptstamp._sys import libxdp
 from xdptstamp.clock import UnknownClock
-from xdptstamp.collect import missing_capabilities
+from xdptstamp.collect import CAPABILITIES, missing_capabilities
 from xdptstamp.drivers import Driver, known_driver
 from xdptstamp.errors import SetupError
+from xdptstamp.faults import known_faults
 from xdptstamp.features import Features, read_features
 from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp
 from xdptstamp.linkwatch import HasFileno, LinkWatch
@@ -33,10 +31,6 @@ from xdptstamp.txmd import METADATA_LEN
 from xdptstamp.umem import PACKET_HEADROOM, Umem
 from xdptstamp.xsk import Mode, Registration, Xsk, XskConfig
 
-#: The smallest set that ping-pong runs with; see the README. CAP_PERFMON: without it the kernel's
-#: verifier allows no pointer to where a VLAN tag or an IPv6 extension may have moved a header.
-CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON")
-
 #: Below this hardware ring size minus the reserve some igc kernels lose descriptors (6.12.95).
 RING_RESERVE = 4
 
@@ -48,7 +42,7 @@ _MAX_FRAME_OVERHEAD = 14 + 2 * 4  # Ethernet header and two VLAN tags
 class DutConfig:
     """How to set the DUT up.
 
-    :param queues: queue ids; None: all.
+    :param queues: queue ids; None: all; none of them: the caller opens sockets of its own.
     :param mode: "auto" is zero-copy wherever the netdev advertises it, and then a failing bind is
         an error; copy elsewhere.
     :param port: UDP port whose packets go to the sockets; None: none do.
@@ -83,11 +77,14 @@ class Dut:
     """What :func:`acquire` set up; valid inside its context.
 
     The fill rings hold all frames; nothing is redirected before ``program.add_socket``.
+
+    :ivar mode: what the sockets were bound in, or are to be.
     """
 
     config: DutConfig
     nic: Nic
     features: Features
+    mode: Mode
     driver: Driver | None
     watch: LinkWatch
     program: Program
@@ -105,7 +102,12 @@ class Dut:
     @property
     def is_hardware(self) -> bool:
         """Whether stamps come from the NIC: all sockets are in zero-copy mode."""
-        return all(xsk.is_zero_copy for xsk in self.xsks)
+        return self.mode == "zero-copy" and all(xsk.is_zero_copy for xsk in self.xsks)
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether there can be Tx stamps; so too where the kernel does not tell."""
+        return not self.is_hardware or self.features.is_tx_timestamp is not False
 
     def stamp_rules(self) -> StampRules:
         """What stamps can be now: the hwtstamp setting is read anew.
@@ -118,7 +120,7 @@ class Dut:
         hwtstamp = NicHwtstamp(self.nic).get()
         return StampRules(
             is_hardware=True,
-            is_offered=self.features.is_tx_timestamp is not False,
+            is_offered=self.has_timestamps,
             is_hwtstamp_on=None if hwtstamp is None else hwtstamp.is_tx_on,
             timeout_ns=None if timeout_s is None else round(timeout_s * 1_000_000_000),
             num_slots=(self.driver.num_stamp_slots if self.driver else None) or 1,
@@ -132,7 +134,7 @@ class Dut:
             "mode": "zero-copy" if self.is_hardware else "copy",
             "xdp_mode": self.program.xdp_mode,
             "queues": [xsk.queue_id for xsk in self.xsks],
-            "rx_hints": self.program.no_hints_reason or "kfuncs",
+            "rx_hints": self._rx_hints(),
             "hwtstamp": None if hwtstamp is None else str(hwtstamp),
             "umem": {
                 "registration": self.xsks[0].config.registration,
@@ -143,6 +145,11 @@ class Dut:
             "in_flight_capacity": self.capacity,
             "max_tx_skb_budget": self.xsks[0].max_tx_skb_budget,
         }
+
+    def _rx_hints(self) -> str:
+        if self.program.has_hints and self.features.rx_metadata == 0:
+            return "the driver gives none"
+        return self.program.no_hints_reason or "kfuncs"
 
 
 @contextlib.contextmanager
@@ -158,14 +165,10 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
     :raises SystemCallError: A call failed; the message says on what and what to do.
     """
     with contextlib.ExitStack() as stack:
-        nic = Nic(config.ifname)
-        _check_privilege(config.ifname)
-        _check_interface(nic, config)
-        if not config.is_forced and config.port is not None:
-            _check_port(config.port)
+        nic = checked_nic(config)
         queues = _choose_queues(nic, config)
         features = read_features(nic.ifindex)
-        mode = _choose_mode(config, features)
+        mode = choose_mode(config, features)
         guard = HwtstampGuard(NicHwtstamp(nic), config.hwtstamp)
 
         watch = stack.enter_context(nic.watch())
@@ -187,22 +190,36 @@ def acquire(config: DutConfig, stop: HasFileno | None = None) -> Iterator[Dut]:
         stack.enter_context(guard)
         xsks = [stack.enter_context(open_socket(nic, config, q, mode)) for q in queues]
         driver = known_driver(nic.driver_info().driver)
-        notes = [] if config.port is None else _vlan_notes(nic.ifname, program, features)
+        notes = [] if config.port is None else _vlan_notes(nic, program, features)
         if mode == "zero-copy" and driver is not None:
-            notes += _fault_notes(nic, driver)
+            notes += [fault.note(driver.name) for fault, _ in known_faults(nic, driver)]
         yield Dut(
             config=config,
             nic=nic,
             features=features,
+            mode=mode,
             driver=driver,
             watch=watch,
             program=program,
             xsks=xsks,
             guard=guard,
-            capacity=capacity(nic, mode, xsks[0].tx.size),
+            capacity=capacity(nic, mode, config.num_tx_frames or config.num_frames),
             clocks=_watch_phc(nic, mode, notes, stack),
             setup_notes=notes,
         )
+
+
+def checked_nic(config: DutConfig) -> Nic:
+    """The interface, if :func:`acquire` would take it; nothing is changed.
+
+    :raises SetupError: As :func:`acquire`.
+    """
+    nic = Nic(config.ifname)
+    _check_privilege(config.ifname)
+    _check_interface(nic, config)
+    if not config.is_forced and config.port is not None:
+        _check_port(config.port)
+    return nic
 
 
 def _check_privilege(ifname: str) -> None:
@@ -232,7 +249,8 @@ def _choose_queues(nic: Nic, config: DutConfig) -> tuple[int, ...]:
     return queues
 
 
-def _choose_mode(config: DutConfig, features: Features) -> Mode:
+def choose_mode(config: DutConfig, features: Features) -> Mode:
+    """The mode that sockets are bound in."""
     if config.mode != "auto":
         return config.mode
     # Zero-copy needs the driver's own XDP.
@@ -267,15 +285,9 @@ def open_socket(nic: Nic, config: DutConfig, queue_id: int, mode: Mode) -> Xsk:
     """
     frame_size = _frame_size(nic.link().mtu, nic.ifname)
     umem = Umem(config.num_frames, frame_size, 0 if config.is_sink else METADATA_LEN)
-    xsk = Xsk(umem, nic.ifname, queue_id, _xsk_config(config, mode))
-    # At once: in zero-copy mode the stack's own packets on this queue need these frames, too.
-    start, count = xsk.fill.reserve(umem.num_frames - config.num_tx_frames)
-    frames = np.arange(config.num_tx_frames, umem.num_frames)
-    xsk.fill.addrs[xsk.fill.entries(start, count)] = frames * umem.frame_size
-    xsk.fill.submit(count)
-    if xsk.fill.needs_wakeup():
-        xsk.wakeup_rx()
-    # A driver looks for frames when the socket is bound, and they can only come after.
+    frames = range(config.num_tx_frames, umem.num_frames)
+    xsk = Xsk(umem, nic.ifname, queue_id, _xsk_config(config, mode), rx_frames=frames)
+    # The driver may have a longer ring than there are frames; that is no loss.
     xsk.restart_statistics()
     return xsk
 
@@ -289,20 +301,17 @@ def _frame_size(mtu: int, ifname: str) -> int:
     raise SetupError(ifname, problem)
 
 
-def _fault_notes(nic: Nic, driver: Driver) -> list[str]:
-    release, num_queues = os.uname().release, nic.num_queues().rx
-    faults = (fault for fault in driver.faults if fault.can_be(release, num_queues))
-    return [fault.note(driver.name) for fault in faults]
-
-
-def _vlan_notes(ifname: str, program: Program, features: Features) -> list[str]:
+def _vlan_notes(nic: Nic, program: Program, features: Features) -> list[str]:
     # The kernel and the NIC may carry a tag beside the packet; only the kfunc tells of it.
     if program.has_hints and features.is_rx_vlan_tag is not False:
         return []
+    # A software interface (veth) hands on what the sender left beside the packet in any case.
+    if not nic.link().kind and not nic.strips_vlan_tags():
+        return []
     reason = program.no_hints_reason or "the driver does not give it"
     return [
-        f"a VLAN tag that {ifname} strips is not seen ({reason}), and is missing in the reply "
-        f"(ethtool -K {ifname} rxvlan off)"
+        f"a VLAN tag that {nic.ifname} strips is not seen ({reason}), and is missing in the reply "
+        f"(ethtool -K {nic.ifname} rxvlan off)"
     ]
 
 

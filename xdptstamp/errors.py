@@ -15,6 +15,7 @@ A message says what failed, on which object, why, and what to do.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -100,8 +101,19 @@ class RunFileError(XdptstampError):
 
 
 class IncompatibleRunsError(XdptstampError):
-    """Runs differ in keys that must be equal; ``keys`` names them."""
+    """Runs differ in keys that must be equal; ``keys`` names them.
 
-    def __init__(self, keys: list[str]) -> None:
-        super().__init__("the runs differ in: " + ", ".join(keys))
+    :param details: lines that say what each is in which run.
+    """
+
+    def __init__(self, keys: list[str], details: Sequence[str] = ()) -> None:
+        super().__init__("\n".join(["the runs differ in: " + ", ".join(keys), *details]))
         self.keys = keys
+
+
+def printable(text: str) -> str:
+    """``text`` with all that could steer a terminal escaped; lines stay lines."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )

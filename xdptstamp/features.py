@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from xdptstamp import _genl
 from xdptstamp.errors import SetupError, SystemCallError
 
 _FAMILY = "netdev"
@@ -136,30 +137,15 @@ def _bit(mask: int | None, bit: int) -> bool | None:
 
 
 def _ask(ifindex: int, family: str) -> tuple[int | None, ...] | None:
-    from pyroute2.netlink import NLM_F_REQUEST
-    from pyroute2.netlink.exceptions import NetlinkError
-    from pyroute2.netlink.generic import GenericNetlinkSocket
-
-    message_class = _message_class()
-    with GenericNetlinkSocket() as sock:
-        try:
-            sock.bind(family, message_class)
-        except NetlinkError as error:
-            if error.code == errno.ENOENT:
-                return None
-            raise SystemCallError(error.code, "CTRL_CMD_GETFAMILY", family) from None
-        message = message_class()
-        message["cmd"], message["version"] = _CMD_DEV_GET, 1
-        message["attrs"] = [("NETDEV_A_DEV_IFINDEX", ifindex)]
-        try:
-            answers = sock.nlm_request(message, msg_type=sock.prid, msg_flags=NLM_F_REQUEST)
-        except NetlinkError as error:
-            subject = f"ifindex {ifindex}"
-            if error.code in {errno.ENODEV, errno.ERANGE, errno.EINVAL}:
-                raise SetupError(subject, "no such interface in this namespace") from None
-            raise SystemCallError(error.code, "NETDEV_CMD_DEV_GET", subject) from None
-    first = next(iter(answers))
-    return tuple(first.get_attr(name) for name in _ATTRIBUTES)
+    question = [("NETDEV_A_DEV_IFINDEX", ifindex)]
+    try:
+        answer = _genl.ask(family, _message_class(), _CMD_DEV_GET, question, "NETDEV_CMD_DEV_GET")
+    except SystemCallError as error:
+        if error.errno in {errno.ENODEV, errno.ERANGE, errno.EINVAL}:
+            problem = "no such interface in this namespace"
+            raise SetupError(f"ifindex {ifindex}", problem) from None
+        raise
+    return None if answer is None else tuple(answer.get_attr(name) for name in _ATTRIBUTES)
 
 
 _ATTRIBUTES = (

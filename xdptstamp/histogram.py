@@ -14,6 +14,10 @@ RELATIVE_ERROR = Fraction(1, 256)
 
 # Each octave above 2**_EXACT_BITS has half of 2**_EXACT_BITS buckets; their middle stands for them.
 _EXACT_BITS = 8
+# Of a float64. Octaves are counted from that of 2**(_EXACT_BITS - 2): the values of the next one,
+# the last that are exact, are then in the buckets of their own number.
+_MANTISSA_BITS, _EXPONENT_BIAS = 52, 1023
+_FIRST_OCTAVE = (_EXPONENT_BIAS + _EXACT_BITS - 2) << (_EXACT_BITS - 1)
 
 _Ints = npt.NDArray[np.int64]
 
@@ -63,18 +67,16 @@ class Histogram:
         self._negative = _counted(self._negative, ~numbers[is_negative])
 
     def add_times(self, values: npt.ArrayLike, times: npt.ArrayLike) -> None:
-        """Count each of ``values``, integer nanoseconds from 0 on, as often as ``times`` says."""
+        """Count each of ``values``, integer nanoseconds, as often as ``times`` says."""
         repeats = np.asarray(times, dtype=np.int64)
         numbers = np.asarray(values, dtype=np.int64)[repeats > 0]
         if not numbers.size:
             return
-        if numbers.min() < 0:
-            raise ValueError("a duration counted several times is negative")
         repeats = repeats[repeats > 0]
         self._widen(int(numbers.min()), int(numbers.max()), int(repeats.sum()))
-        # bincount sums weights as float64, exact below 2**53.
-        counts = np.bincount(_buckets(numbers), weights=repeats).astype(np.int64)
-        self._positive = _summed(self._positive, counts)
+        is_negative = numbers < 0
+        self._positive = _counted(self._positive, numbers[~is_negative], repeats[~is_negative])
+        self._negative = _counted(self._negative, ~numbers[is_negative], repeats[is_negative])
 
     def buckets(self) -> list[tuple[int, int]]:
         """(value, how often) of every bucket that is not empty, in ascending order.
@@ -84,6 +86,15 @@ class Histogram:
         negative = [(~_middle(at), count) for at, count in _occupied(self._negative)]
         positive = [(_middle(at), count) for at, count in _occupied(self._positive)]
         return negative[::-1] + positive
+
+    def spans(self) -> tuple[_Ints, _Ints, _Ints]:
+        """The least and the greatest value, and how often, of every bucket that is not empty, in
+        ascending order; the first and the last end at minimum and maximum."""
+        below, above = np.flatnonzero(self._negative)[::-1], np.flatnonzero(self._positive)
+        (low_below, high_below), (low, high) = _spans(below), _spans(above)
+        least, greatest = np.concatenate([~high_below, low]), np.concatenate([~low_below, high])
+        counts = np.concatenate([self._negative[below], self._positive[above]])
+        return np.maximum(least, self._min), np.minimum(greatest, self._max), counts
 
     def merge(self, other: Histogram) -> None:
         """Count everything that ``other`` counted."""
@@ -106,20 +117,43 @@ class Histogram:
             return self._min
         if rank == self.count:
             return self._max
-        num_negative = int(self._negative.sum())
-        if rank <= num_negative:
-            # The bucket furthest from zero comes first.
-            reached = np.cumsum(self._negative[::-1])
-            bucket = self._negative.size - 1 - int(np.searchsorted(reached, rank))
-            value = ~_middle(bucket)
-        else:
-            reached = np.cumsum(self._positive)
-            value = _middle(int(np.searchsorted(reached, rank - num_negative)))
+        is_negative, bucket = self._bucket_of(rank)
+        value = ~_middle(bucket) if is_negative else _middle(bucket)
         return min(max(value, self._min), self._max)
+
+    def bounds(self, rank: int) -> tuple[int, int]:
+        """The least and the greatest that the value of a rank can be: 1 is the smallest.
+
+        :raises ValueError: If there is no such rank.
+        """
+        if not 1 <= rank <= self.count:
+            raise ValueError(f"{self.count} values have no rank {rank}")
+        is_negative, bucket = self._bucket_of(rank)
+        low, high = _span(bucket)
+        if is_negative:
+            low, high = ~high, ~low
+        return max(low, self._min), min(high, self._max)
+
+    def count_to(self, value: int) -> int:
+        """How many values are in the bucket of ``value``, or below it."""
+        bucket = int(_buckets(np.array([~value if value < 0 else value], np.int64))[0])
+        if value < 0:
+            return int(self._negative[bucket:].sum())
+        return int(self._negative.sum() + self._positive[: bucket + 1].sum())
 
     def is_supported(self, q: float) -> bool:
         """Whether at least one value is expected beyond ``q``: p99.9 takes 1000 values."""
         return self.count * (1 - _share(q)) >= 1
+
+    # Whether the value of that rank is negative, and its bucket.
+    def _bucket_of(self, rank: int) -> tuple[bool, int]:
+        num_negative = int(self._negative.sum())
+        if rank <= num_negative:
+            # The bucket furthest from zero comes first.
+            reached = np.cumsum(self._negative[::-1])
+            return True, self._negative.size - 1 - int(np.searchsorted(reached, rank))
+        reached = np.cumsum(self._positive)
+        return False, int(np.searchsorted(reached, rank - num_negative))
 
     def _need_values(self) -> None:
         if not self.count:
@@ -143,8 +177,11 @@ def _share(q: float) -> Fraction:
     return share
 
 
-def _counted(counts: _Ints, values: _Ints) -> _Ints:
-    return _summed(counts, np.bincount(_buckets(values))) if values.size else counts
+def _counted(counts: _Ints, values: _Ints, times: _Ints | None = None) -> _Ints:
+    if not values.size:
+        return counts
+    # bincount sums weights as float64, exact below 2**53.
+    return _summed(counts, np.bincount(_buckets(values), times).astype(np.int64, copy=False))
 
 
 def _summed(one: _Ints, other: _Ints) -> _Ints:
@@ -156,17 +193,35 @@ def _summed(one: _Ints, other: _Ints) -> _Ints:
 
 # The buckets of values >= 0. Bucket = value below 2**8, then 128 to each octave.
 def _buckets(values: _Ints) -> _Ints:
-    # frexp works on float64, which rounds 2**60 - 1 up into the next octave. With the bits below
-    # the leading byte thinned out it cannot, and the leading bit stays.
-    _, exponents = np.frexp((values & ~(values >> _EXACT_BITS)).astype(np.float64))
-    shift = np.maximum(exponents.astype(np.int64) - _EXACT_BITS, 0)
-    buckets: _Ints = (shift << (_EXACT_BITS - 1)) + (values >> shift)
-    return buckets
+    # Exponent and first seven bits of a float64 (IEEE 754) are just that, but for where they start.
+    # float64 rounds 2**60 - 1 up into the next octave. With the bits below the leading byte
+    # thinned out it cannot, and the leading byte stays.
+    thinned = values & ~(values >> _EXACT_BITS)
+    buckets: _Ints = thinned.astype(np.float64).view(np.int64)
+    buckets >>= _MANTISSA_BITS - _EXACT_BITS + 1
+    buckets -= _FIRST_OCTAVE
+    half = 1 << (_EXACT_BITS - 1)
+    is_small = values < half
+    return np.where(is_small, values, buckets) if is_small.any() else buckets
 
 
 # The middle of the values that share a bucket.
 def _middle(bucket: int) -> int:
+    low, high = _span(bucket)
+    return low + (high - low + 1) // 2
+
+
+# Of many buckets what _span() says of one.
+def _spans(buckets: _Ints) -> tuple[_Ints, _Ints]:
+    half = 1 << (_EXACT_BITS - 1)
+    shift = np.maximum(buckets // half - 1, 0)
+    low = (buckets - shift * half) << shift
+    return low, low + (np.int64(1) << shift) - 1
+
+
+# The least and the greatest of them.
+def _span(bucket: int) -> tuple[int, int]:
     half = 1 << (_EXACT_BITS - 1)
     shift = max(bucket // half - 1, 0)
-    lowest = (bucket - shift * half) << shift
-    return lowest + (1 << shift) // 2
+    low = (bucket - shift * half) << shift
+    return low, low + (1 << shift) - 1

@@ -2,7 +2,8 @@
 """Set the hwtstamp setting of an interface for good, and put back what was there before.
 
 What was there is kept in a file of its own (see :class:`xdptstamp.hwtstate.RecordFile`): it
-outlives this process, several settings in a row, and a measurement in between.
+outlives this process, several settings in a row, and a measurement in between. A measurement has
+another, and removes it at its end; where it was killed that one is restored as well.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def kept_setting(
     device: HwtstampDevice, folders: list[Path] | None = None
 ) -> HwtstampConfig | None:
     """What :func:`restore_setting` would put back; None: nothing is kept."""
-    record = _record_of(device, RecordFile(device.ifindex, folders, _KIND))
-    return None if record is None else HwtstampConfig(*record.original)
+    kept = _kept(device, folders)
+    return HwtstampConfig(*kept[-1][1].original) if kept else None
 
 
 def change_setting(
@@ -92,7 +93,8 @@ def change_setting(
 def restore_setting(
     device: HwtstampDevice, *, is_forced: bool = False, folders: list[Path] | None = None
 ) -> Changed:
-    """Put back what was there before the first :func:`change_setting`.
+    """Put back what was there before the first :func:`change_setting`, or, where there was none,
+    before a measurement that was killed.
 
     :param is_forced: also while a measurement uses it, and where somebody changed it meanwhile.
     :raises SetupError: If so, or if nothing is kept.
@@ -100,22 +102,35 @@ def restore_setting(
     """
     with interface_lock(device.ifindex):
         _refuse_users(device, is_forced=is_forced)
-        file = RecordFile(device.ifindex, folders, _KIND)
-        record = _record_of(device, file)
-        if record is None:
-            problem = "nothing to restore: `xdptstamp hwtstamp set` has not changed it since boot"
-            raise SetupError(device.ifname, problem)
-        before = _current(device)
-        ours = HwtstampConfig(*record.ours)
-        if before not in (ours, HwtstampConfig(*record.original)) and not is_forced:
+        kept = _kept(device, folders)
+        if not kept:
             problem = (
-                f"hwtstamp is {before}, and was set to {ours}: somebody changed it meanwhile; "
-                "--force restores it all the same"
+                "nothing to restore: `xdptstamp hwtstamp set` has not changed it since boot, and "
+                "no measurement was killed"
             )
             raise SetupError(device.ifname, problem)
-        device.set(HwtstampConfig(*record.original))
-        file.remove()
+        before = _current(device)
+        for file, record in kept:
+            current, ours = _current(device), HwtstampConfig(*record.ours)
+            if current not in (ours, HwtstampConfig(*record.original)) and not is_forced:
+                problem = (
+                    f"hwtstamp is {current}, and was set to {ours}: somebody changed it meanwhile; "
+                    "--force restores it all the same"
+                )
+                raise SetupError(device.ifname, problem)
+            device.set(HwtstampConfig(*record.original))
+            file.remove()
         return Changed(before, _current(device), [])
+
+
+def _kept(device: HwtstampDevice, folders: list[Path] | None) -> list[tuple[RecordFile, Record]]:
+    # What is to be put back, in that order: what a measurement turned on that was killed, for one
+    # that lives does so itself; and what was set for good, before that or after.
+    files = [RecordFile(device.ifindex, folders, _KIND)]
+    if not users_of(device.ifindex):
+        files.insert(0, RecordFile(device.ifindex, folders))
+    records = [(file, _record_of(device, file)) for file in files]
+    return [(file, record) for file, record in records if record is not None]
 
 
 def _refuse_users(device: HwtstampDevice, *, is_forced: bool) -> None:

@@ -184,9 +184,9 @@ class HwtstampGuard:
             if self.original is None:
                 self.notes.append(f"{self._device.ifname} has no hwtstamp setting to turn on")
             else:
-                wanted = self._candidates(self.original)
+                wanted = self._candidates(self.original, self.policy)
                 self._turn_on(self.original, wanted)
-                self._report(wanted[0])
+                self._report(wanted[0], self._candidates(self.original, "on")[0])
             undo.pop_all()
 
     def release(self) -> None:
@@ -255,7 +255,7 @@ class HwtstampGuard:
         if self.obtained is not None and _values(self.obtained) != record.ours:
             self._file.write(replace(record, ours=_values(self.obtained)))
 
-    def _report(self, wanted: HwtstampConfig) -> None:
+    def _report(self, wanted: HwtstampConfig, most: HwtstampConfig) -> None:
         obtained, ifname = self.obtained, self._device.ifname
         if obtained is None or (obtained.is_tx_on and obtained.is_rx_all):
             return
@@ -263,16 +263,16 @@ class HwtstampGuard:
         text = f"hwtstamp of {ifname} is {obtained}: {lack} packet can be stamped"
         if wanted != obtained:
             text += f" (the NIC was asked for {wanted})"
-        elif self.policy != "on":
+        elif obtained != most:
             text += "; --hwtstamp on asks for more"
         self.notes.append(text)
 
-    def _candidates(self, found: HwtstampConfig) -> list[HwtstampConfig]:
+    def _candidates(self, found: HwtstampConfig, policy: str) -> list[HwtstampConfig]:
         info = self._device.timestamping_info()
         tx_types, rx_filters = (info.tx_types, info.rx_filters) if info else (0, 0)
-        if self.policy == "keep":
+        if policy == "keep":
             return [found]
-        is_forced = self.policy == "on"
+        is_forced = policy == "on"
         tx_type = found.tx_type
         if is_forced or tx_type == TX_OFF:
             tx_type = TX_ON if _offers(tx_types, TX_ON) else tx_type

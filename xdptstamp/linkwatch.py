@@ -172,7 +172,9 @@ class LinkWatch:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            if self.check() == LinkChange.VANISHED:
+            # Asked as well: a driver that was just reset (igb, igc by an XDP program) has lost its
+            # carrier already, and the kernel tells of that up to a second late.
+            if self.check(asks=True) == LinkChange.VANISHED:
                 raise SetupError(self.ifname, self.describe(LinkChange.VANISHED))
             if not self.is_up:
                 raise SetupError(self.ifname, self.describe(LinkChange.DOWN))

@@ -12,19 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdptstamp import _ethtool, _rtnl
+from xdptstamp import _ethnl, _ethtool, _rtnl
+from xdptstamp._ethnl import Coalescing, Eee, Pause
 from xdptstamp._ethtool import DriverInfo, RingSizes, TimestampingInfo
 from xdptstamp._rtnl import Link, XdpProgram, find_link_by_address
 from xdptstamp.errors import SetupError
 from xdptstamp.linkwatch import LinkChange, LinkWatch
 
 __all__ = [
+    "Coalescing",
     "DriverInfo",
+    "Eee",
     "Link",
     "LinkChange",
     "LinkWatch",
     "Nic",
     "NumQueues",
+    "Pause",
     "RingSizes",
     "TimestampingInfo",
     "XdpProgram",
@@ -124,6 +128,26 @@ class Nic:
         """``ethtool -g``; None where the interface has no hardware rings (veth)."""
         return _ethtool.ring_sizes(self.current_name)
 
+    def coalescing(self) -> Coalescing | None:
+        """``ethtool -c``; None where the driver has none."""
+        return _ethnl.coalescing(self.ifindex)
+
+    def eee(self) -> Eee | None:
+        """``ethtool --show-eee``; None where the driver has none."""
+        return _ethnl.eee(self.ifindex)
+
+    def pause(self) -> Pause | None:
+        """``ethtool -a``; None where the driver has no flow control."""
+        return _ethnl.pause(self.ifindex)
+
+    def qdiscs(self) -> frozenset[str]:
+        """Kinds of the queueing disciplines on it: "mq", "taprio", .."""
+        return _rtnl.qdisc_kinds(self.ifindex)
+
+    def etf_queues(self) -> frozenset[int]:
+        """Tx queues of which an ETF qdisc is offloaded to the NIC, which keeps launch times."""
+        return _rtnl.etf_queues(self.ifindex)
+
     def statistics(self) -> dict[str, int]:
         """``ethtool -S``; empty where the driver has none."""
         return _ethtool.statistics(self.current_name)
@@ -131,6 +155,10 @@ class Nic:
     def timestamping_info(self) -> TimestampingInfo | None:
         """``ethtool -T``."""
         return _ethtool.timestamping_info(self.current_name)
+
+    def strips_vlan_tags(self) -> bool:
+        """``ethtool -k`` rx-vlan-offload: received packets come without their VLAN tag."""
+        return _ethtool.strips_vlan_tags(self.current_name)
 
     def identity(self) -> dict[str, str]:
         """What stays the same over reboots and renames, as far as known.

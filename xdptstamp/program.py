@@ -129,6 +129,7 @@ class Program:
         with contextlib.ExitStack() as stack:
             if not config.is_dispatched:
                 self._make_way(stack)
+            self._link = -1
             self._object, self.xdp_mode = self._load_and_attach(stack)
             self._undo = stack.pop_all()
         self._counters_fd = self._object.map_fd("counters")
@@ -149,6 +150,23 @@ class Program:
     def counters(self) -> dict[str, int]:
         """Packets seen since the load, by :data:`COUNTERS`."""
         return dict(zip(COUNTERS, libbpf.sum_percpu(self._counters_fd, len(COUNTERS)), strict=True))
+
+    def replace(self) -> None:
+        """Put a second copy, without sockets, in the place of this one, on the same bpf_link.
+
+        :raises SetupError: There is no bpf_link (``is_dispatched``).
+        """
+        if self._link < 0:
+            raise SetupError(self._nic.ifname, "the XDP program hangs on no bpf_link")
+        name = _HINTS if self.has_hints else _PLAIN
+        loaded = self._open(name)
+        self._undo.callback(loaded.close)
+        if self.has_hints:
+            loaded.bind_to_device(name, self._nic.ifindex)
+        loaded.load()
+        libbpf.update_link(self._link, loaded.program_fd(name), self._nic.ifname)
+        self._object = loaded
+        self._counters_fd = loaded.map_fd("counters")
 
     def close(self) -> None:
         """Detach; a program that was replaced is put back."""
@@ -226,6 +244,7 @@ class Program:
             raise _explained(error, mode) from error
         stack.callback(loaded.close)
         stack.callback(os.close, link)
+        self._link = link
         return loaded
 
     def _load_with_hints(self) -> libbpf.BpfObject | None:

@@ -28,6 +28,15 @@ class Warning:
     advice: str
     is_untrusted: bool = False
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Warning:
+        """A warning of a ``run.json``; what a later version adds is left out.
+
+        :raises TypeError: If it is none.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
 
 @dataclass(slots=True)
 class RunInfo:
@@ -77,13 +86,21 @@ class RunInfo:
 
         :raises KeyError, TypeError, ValueError: If it is not one, or of an unknown schema.
         """
-        version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema version {version!r}, this xdptstamp reads {SCHEMA_VERSION}")
+        check_version(data)
         known = {item.name for item in dataclasses.fields(cls)}
         fields = {key: value for key, value in data.items() if key in known}
-        fields["warnings"] = [Warning(**warning) for warning in data.get("warnings", [])]
+        fields["warnings"] = [Warning.from_json(each) for each in data.get("warnings", [])]
         info = cls(**fields)
         if info.state not in STATES:
             raise ValueError(f"unknown state {info.state!r}")
         return info
+
+
+def check_version(data: dict[str, Any]) -> None:
+    """Refuse the content of a ``run.json`` of another schema.
+
+    :raises ValueError: If it is.
+    """
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ValueError(f"schema version {version!r}, this xdptstamp reads {SCHEMA_VERSION}")

@@ -12,6 +12,7 @@ import struct
 from xdptstamp._sys.if_xdp import (
     XDP_TX_METADATA,
     XDP_TXMD_FLAGS_CHECKSUM,
+    XDP_TXMD_FLAGS_LAUNCH_TIME,
     XDP_TXMD_FLAGS_TIMESTAMP,
 )
 from xdptstamp.errors import SetupError
@@ -23,11 +24,16 @@ METADATA_LEN = 24
 #: Offset of ``tx_timestamp`` in it, shared with ``csum_start`` and ``csum_offset``.
 STAMP_OFFSET = 8
 
+#: Offset of ``launch_time``.
+LAUNCH_OFFSET = 16
+
 #: desc.options of a packet with Tx metadata.
 OPTION = XDP_TX_METADATA
 
 TIMESTAMP = XDP_TXMD_FLAGS_TIMESTAMP
 CHECKSUM = XDP_TXMD_FLAGS_CHECKSUM
+#: Not written by :func:`write_request`.
+LAUNCH_TIME = XDP_TXMD_FLAGS_LAUNCH_TIME
 
 #: The upper 32 bits of the stamp field as requested. As a stamp they would lie beyond year 2554.
 SENTINEL = 0xFFFFFFFF << 32

@@ -29,19 +29,26 @@ class Umem:
     :param frame_size: bytes: 2048 or 4096.
     :param tx_metadata_len: bytes of Tx metadata ahead of each packet to send; 0: none. A multiple
         of 8 from 16 to 248: some kernels accept 8 and then write the stamp over the packet.
+    :param is_checked: False: any length, to see what the kernel says of it.
     :raises SetupError: If a value is out of range, whatever this kernel would accept.
 
     One UMEM belongs to one socket here; it can outlive it.
     """
 
     def __init__(
-        self, num_frames: int = 2048, frame_size: int = 2048, tx_metadata_len: int = METADATA_LEN
+        self,
+        num_frames: int = 2048,
+        frame_size: int = 2048,
+        tx_metadata_len: int = METADATA_LEN,
+        *,
+        is_checked: bool = True,
     ) -> None:
         if num_frames < 1 or num_frames & (num_frames - 1):
             raise SetupError("UMEM", f"num_frames {num_frames} is not a power of two")
         if frame_size not in _FRAME_SIZES:
             raise SetupError("UMEM", f"frame_size {frame_size} is neither 2048 nor 4096")
-        if tx_metadata_len and (tx_metadata_len % 8 or not 16 <= tx_metadata_len < 256):
+        is_fit = not tx_metadata_len % 8 and 16 <= tx_metadata_len < 256
+        if tx_metadata_len and is_checked and not is_fit:
             raise SetupError(
                 "UMEM", f"tx_metadata_len {tx_metadata_len} is not a multiple of 8 from 16 to 248"
             )

@@ -46,6 +46,8 @@ class XskConfig:
     :param registration: who registers the UMEM: the kernel's calls, or libxdp >= 1.5.2.
     :param fill_size: None: as many as the UMEM has frames.
     :param comp_size: None: as many as ``tx_size``.
+    :param is_multi_buffer: a packet may lie in several frames (XDP_PKT_CONTD).
+    :param umem_flags: those of the UMEM's registration; None: as its Tx metadata needs.
     :param max_tx_skb_budget: packets one wakeup may send in copy mode; None: the kernel's 32.
         Kernels before v6.17 have no such setting and keep 32.
     """
@@ -57,6 +59,8 @@ class XskConfig:
     fill_size: int | None = None
     comp_size: int | None = None
     is_need_wakeup: bool = True
+    is_multi_buffer: bool = False
+    umem_flags: int | None = None
     max_tx_skb_budget: int | None = None
 
 
@@ -67,23 +71,32 @@ class Xsk:
     :param ifname: the interface, in the current network namespace.
     :param queue_id: the queue to bind to.
     :param config: mode and sizes.
+    :param rx_frames: frames of the UMEM that ``fill`` holds from before the bind on, when drivers
+        look for them first: to receive anything, also the stack's own packets in zero-copy mode.
     :raises SetupError: No such interface.
     :raises SystemCallError: The kernel refuses; the message says what to do.
     :raises UnsupportedError: The kernel, or libxdp, lacks what is needed.
+    :raises ValueError: The fill ring does not hold as many as ``rx_frames``.
 
     Drain before :meth:`close`: some igc kernels page-fault when a socket goes while stamps are
     pending (fixed by Linux commit 45b33e805bd3).
     """
 
     def __init__(
-        self, umem: Umem, ifname: str, queue_id: int = 0, config: XskConfig | None = None
+        self,
+        umem: Umem,
+        ifname: str,
+        queue_id: int = 0,
+        config: XskConfig | None = None,
+        *,
+        rx_frames: range = range(0),
     ) -> None:
         self.umem = umem
         self.ifname = ifname
         self.queue_id = queue_id
         self.config = config or XskConfig()
         self._subject = f"{ifname} queue {queue_id}, {self.config.mode}"
-        self._raw = self._open()
+        self._raw = self._open(rx_frames)
         try:
             self._set_up()
         except BaseException:
@@ -105,7 +118,7 @@ class Xsk:
         self._socket = socket.socket(if_xdp.AF_XDP, socket.SOCK_RAW, 0, fileno=os.dup(raw.fd))
         self._send = self._socket.send
 
-    def _open(self) -> sys_xsk.RawXsk:
+    def _open(self, rx_frames: range) -> sys_xsk.RawXsk:
         try:
             ifindex = socket.if_nametoindex(self.ifname)
         except OSError as error:
@@ -113,11 +126,17 @@ class Xsk:
         flags = _BIND_FLAGS[self.config.mode]
         if self.config.is_need_wakeup:
             flags |= if_xdp.XDP_USE_NEED_WAKEUP
+        if self.config.is_multi_buffer:
+            flags |= if_xdp.XDP_USE_SG
+        fill_size = self.config.fill_size or self.umem.num_frames
+        if len(rx_frames) > fill_size:
+            raise ValueError(f"{len(rx_frames)} rx_frames in a fill ring of {fill_size}")
         request = sys_xsk.XskRequest(
             subject=self._subject,
             umem_address=self.umem.address,
             umem_size=self.umem.size,
             frame_size=self.umem.frame_size,
+            umem_flags=self._umem_flags(),
             tx_metadata_len=self.umem.tx_metadata_len,
             ifname=self.ifname,
             ifindex=ifindex,
@@ -125,10 +144,16 @@ class Xsk:
             bind_flags=flags,
             rx_size=self.config.rx_size,
             tx_size=self.config.tx_size,
-            fill_size=self.config.fill_size or self.umem.num_frames,
+            fill_size=fill_size,
             comp_size=self.config.comp_size or self.config.tx_size,
+            fill_addrs=[frame * self.umem.frame_size for frame in rx_frames],
         )
         return _open_with_retry(request, self.config.registration)
+
+    def _umem_flags(self) -> int:
+        if self.config.umem_flags is not None:
+            return self.config.umem_flags
+        return if_xdp.XDP_UMEM_TX_METADATA_LEN if self.umem.tx_metadata_len else 0
 
     def _obtain_budget(self) -> int:
         wanted = self.config.max_tx_skb_budget

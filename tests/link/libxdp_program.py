@@ -69,18 +69,22 @@ def run(asked):
         (40000, 9),
         b"x" * 100,
     )
-    rows = []
+    rows, filled = [], []
     # Twice: the first socket must leave the queue free.
     for half in range(2):
-        with Xsk(umem, asked["ifname"], asked["queue_id"], config) as xsk:
+        frames = range(BATCH, 2 * BATCH)
+        with Xsk(umem, asked["ifname"], asked["queue_id"], config, rx_frames=frames) as xsk:
+            filled.append((xsk.fill.addrs[:BATCH].tolist(), xsk.fill.num_waiting()))
+            filled[-1] += xsk.fill.reserve(asked["num_batches"])
             for number in range(asked["num_batches"] // 2):
                 rows += send_batch(xsk, umem, (2 * number + half) * BATCH, data)
             statistics = xsk.statistics()
-            del xsk.tx, xsk.comp  # views into the rings
+            del xsk.tx, xsk.comp, xsk.fill  # views into the rings
     return {
         "python": sys.version_info[:2],
         "statistics": statistics,
         "rows": rows,
+        "filled": filled,
     }
 
 

@@ -197,6 +197,14 @@ def ping(link, out, *args, timeout_s=60):
     return done
 
 
+def hide_library(tmp_path, name):
+    """An environment whose dynamic loader finds a broken file first."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / name).touch()
+    return {"LD_LIBRARY_PATH": str(folder)}
+
+
 def is_alive(pid):
     """Whether there is such a process, one that has ended and was not waited for left out."""
     try:

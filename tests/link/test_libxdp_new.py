@@ -106,6 +106,9 @@ def assert_stamped(result, num_packets):
         assert row["submitted_ns"] <= row["stamp_ns"] <= row["completed_ns"], row
     assert len({row["stamp_ns"] for row in rows}) == num_packets
     assert result["statistics"]["tx_invalid_descs"] == 0
+    # What was there when the socket was bound, and where our next entries are.
+    addrs = [frame * 2048 for frame in range(32, 64)]
+    assert result["filled"] == [[addrs, 32, 32, NUM_BATCHES]] * 2
 
 
 def test_trixie_has_a_libxdp_that_can_ask_for_tx_metadata(trixie):

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """News of an interface: carrier, down, renamed, vanished."""
 
+import fcntl
 import secrets
 import select
 import socket
+import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,10 @@ from xdptstamp.nic import Nic
 
 # The kernel may hold news of a carrier back for a second.
 LIMIT_S = 30
+
+# include/uapi/linux/if_tun.h
+TUNSETIFF, TUNSETCARRIER = 0x400454CA, 0x400454E2
+IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +92,30 @@ def test_a_lost_carrier_is_told_and_its_return(nic, pair):
         watch.wait_carrier(LIMIT_S)
         assert watch.check() == LinkChange.NONE
         assert watch.num_carrier_changes == 2
+
+
+@pytest.fixture
+def tap(namespace):
+    """``tap(is_there)``: a tap's carrier comes or goes; its name is tap0."""
+    with open("/dev/net/tun", "r+b", buffering=0) as file:
+        fcntl.ioctl(file, TUNSETIFF, struct.pack("16sH22x", b"tap0", IFF_TAP | IFF_NO_PI))
+        ip("link set tap0 up")
+        yield lambda is_there: fcntl.ioctl(file, TUNSETCARRIER, struct.pack("i", is_there))
+
+
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="this kernel has no tun")
+def test_a_carrier_that_is_gone_before_the_kernel_tells_of_it_is_waited_for(tap):
+    nic = Nic("tap0")
+    wait_carrier(nic, LIMIT_S)
+    with nic.watch() as watch:
+        # Of a third change within a second the kernel tells when that is over.
+        tap(False)
+        assert news(watch) == LinkChange.NO_CARRIER
+        tap(True)
+        watch.wait_carrier(LIMIT_S)
+        tap(False)
+        with pytest.raises(SetupError, match=r"no carrier within 0\.05 s"):
+            watch.wait_carrier(0.05)
 
 
 def test_a_carrier_that_bounced_between_two_looks_is_told(nic, pair):

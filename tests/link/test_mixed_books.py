@@ -230,6 +230,12 @@ def test_what_the_peer_refuses_is_located_at_the_dut(link, run_mixed, looks):
     assert done.returncode == 3
     assert "stamps that cannot be true, or of packets the kernel dropped" in done.stderr
     assert keys_of(run, is_untrusted=True) == ["stamps-invalid"]
+    (missing,) = [each for each in run.info.warnings if each.key == "stamps-missing"]
+    # By the samples, which leave the warm-up out as the rounds do.
+    counts = [each for each in rounds if not each.is_warmup]
+    requested = sum(each.requested for each in counts)
+    assert missing.value == f"{sum(e.causes['invalid'] for e in counts)} of {requested}"
+    assert (missing.limit, missing.message[-7:]) == ("1 %", "invalid")
 
 
 def test_what_a_link_that_is_down_for_a_moment_loses_is_located(link, run_mixed, looks):

@@ -155,6 +155,14 @@ def test_a_counter_that_gains_without_a_loss(sink, broken):
         assert each.located == {"partner rx_missed_errors": -each.unaccounted}
 
 
+def test_frames_that_were_too_short_and_yet_delivered(sink, measure):
+    gained = itertools.count()
+    sink.doctor = lambda report: report.link.update({"link.rx_length_errors": next(gained)})
+    result, warnings = measure()
+    assert warnings == []
+    assert all(each.located == {} and each.unaccounted == 0 for each in result.rounds)
+
+
 def test_a_sink_that_listens_elsewhere(broken):
     keys = "nothing-arrived books-unbalanced"
     rounds = broken(keys, "nothing arrived: that is not a bandwidth", port=9094)

@@ -75,6 +75,17 @@ def test_what_a_veth_tells_of_itself(nic, pair):
     assert nic.timestamping_info().phc_index == -1
 
 
+def test_a_veth_has_no_settings_of_hardware(nic):
+    assert (nic.coalescing(), nic.eee(), nic.pause()) == (None, None, None)
+    assert nic.qdiscs() == {"noqueue"}
+
+
+def test_queueing_disciplines_of_this_interface_alone(nic, pair):
+    subprocess.run(["tc", "qdisc", "add", "dev", pair[1], "root", "pfifo"], check=True)
+    assert nic.qdiscs() == {"noqueue"}
+    assert Nic(pair[1]).qdiscs() == {"pfifo"}
+
+
 def test_queues_in_use_are_told_from_those_allocated(nic, pair):
     assert nic.link().num_rx_queues == 4
     subprocess.run(["ethtool", "-L", pair[0], "rx", "3", "tx", "2"], check=True)
@@ -132,8 +143,12 @@ def test_a_rename_does_not_lose_the_interface(nic, pair):
 
 def test_an_interface_that_is_gone_says_so(nic, pair):
     ip(f"link del {pair[0]}")
-    for question in (nic.link, nic.statistics, nic.num_queues, nic.watch, nic.driver_info):
+    questions = (nic.link, nic.statistics, nic.num_queues, nic.watch, nic.driver_info)
+    for question in questions:
         with pytest.raises(SetupError, match=f"{pair[0]}: the interface is gone"):
+            question()
+    for question in (nic.coalescing, nic.eee, nic.pause):
+        with pytest.raises(SetupError, match="the interface is gone, or its driver is resetting"):
             question()
 
 

@@ -229,14 +229,13 @@ def test_packets_come_in_with_what_the_program_says_of_them(shared_lab, partner,
     port = 9091
     with contextlib.closing(Program(nic, ProgramConfig(port, num_queues=2))) as program:
         wait_carrier(nic, LIMIT_S)
-        umem = Umem(32)
         xsks = [
-            Xsk(umem if queue_id == 0 else Umem(32), nic.ifname, queue_id, SMALL)
-            for queue_id in (0, 1)
+            Xsk(Umem(32), nic.ifname, 0, SMALL),
+            Xsk(Umem(32), nic.ifname, 1, SMALL, rx_frames=range(32)),
         ]
         with xsks[0], xsks[1]:
+            fill(xsks[0], range(32))
             for xsk in xsks:
-                fill(xsk, range(32))
                 program.add_socket(xsk.queue_id, xsk.fd)
             for first in range(0, 200, 10):
                 payloads = [b"number %d" % number for number in range(first, first + 10)]
@@ -254,6 +253,12 @@ def test_packets_come_in_with_what_the_program_says_of_them(shared_lab, partner,
             assert program.counters()["redirected"] == 200
             assert sum(xsk.statistics()["rx_dropped"] for xsk in xsks) == 0
             assert [xsk.wakeup_rx() for xsk in xsks] == [0, 0]
+
+
+def test_more_frames_than_the_fill_ring_holds_are_refused(shared_lab):
+    config = XskConfig(rx_size=64, tx_size=64, fill_size=32)
+    with pytest.raises(ValueError, match="33 rx_frames in a fill ring of 32"):
+        Xsk(Umem(64), shared_lab.ifname, 0, config, rx_frames=range(33))
 
 
 def fill(xsk, frames):

@@ -40,6 +40,10 @@ PRELUDE = r"""
 
 # What may be newer than the headers.
 UAPI = r"""
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#define XDP_PKT_CONTD (1 << 0)
+#endif
 #ifndef XDP_UMEM_TX_METADATA_LEN
 #define XDP_UMEM_TX_METADATA_LEN (1 << 2)
 #define XDP_TXMD_FLAGS_TIMESTAMP (1 << 0)

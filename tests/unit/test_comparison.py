@@ -370,3 +370,51 @@ def test_of_an_unknown_clock_every_time_passes():
     found = UnknownClock().is_possible(stamps, *ends).tolist()
     assert found == [False, False, True, True, False]
     assert not UnknownClock().refresh()
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 3 * SECOND), st.booleans()), min_size=1, max_size=12),
+    seed=st.integers(0, 1 << 32),
+    width=st.sampled_from([1, MS, 30 * SECOND]),
+)
+@settings(max_examples=200, deadline=None)
+def test_many_times_are_moved_as_each_of_them_by_itself(steps, seed, width):
+    rng = np.random.default_rng(seed)
+    comparison, tai, offset = Comparison(), T0, 37 * SECOND
+    for gap, continues in steps:
+        comparison.add(ClockSample(tai, tai + offset, gap % 997), continues=continues)
+        tai, offset = tai + gap, offset + gap % 100_003 - 50_000
+    first = T0 - SECOND + rng.integers(0, tai - T0 + 2 * SECOND) + rng.integers(0, width, 50)
+    last, phc = first + rng.integers(0, MS, 50), first + 37 * SECOND
+    last[rng.random(50) < 0.1] = NULL
+    phc[rng.random(50) < 0.1] = NULL
+    together = comparison.to_tai(phc, first, last)
+    alone = [moved(comparison, *row) for row in zip(phc, first, last, strict=True)]
+    assert list(zip(*(each.tolist() for each in together), strict=True)) == alone
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(-(10**6), 10**11), st.integers(-(10**9), 10**9), st.booleans()),
+        max_size=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_read_at_once_it_is_what_it_was_one_by_one(steps):
+    comparison, tai, offset = Comparison(), T0, 37 * SECOND
+    for gap, change, continues in steps:
+        comparison.add(ClockSample(tai, tai + offset, abs(change) % 997), continues=continues)
+        tai, offset = tai + gap, offset + change
+    again = Comparison.from_json(comparison.to_json())
+    assert again.to_json() == comparison.to_json()
+    assert again.num_stretches == comparison.num_stretches
+    at = T0 + np.arange(-5, 20) * SECOND
+    for one, other in zip(again.to_tai(at, at, at), comparison.to_tai(at, at, at), strict=True):
+        assert one.tolist() == other.tolist()
+    phc = at + 37 * SECOND
+    for one, other in zip(again.to_tai(phc, at, at), comparison.to_tai(phc, at, at), strict=True):
+        assert one.tolist() == other.tolist()
+    # And it goes on from there.
+    last = ClockSample(tai + 10**12, tai + 10**12 + offset, 1)
+    assert again.add(last) == comparison.add(last)
+    assert again.is_possible(phc, at, at).tolist() == comparison.is_possible(phc, at, at).tolist()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is known of a guest before it boots: its kernel, modules, first files, QEMU."""
 
+import dataclasses
 import gzip
+import json
 import lzma
 import os
 import shlex
@@ -11,13 +13,14 @@ import time
 import zlib
 
 import pytest
+from click.testing import CliRunner
 
+from xdptstamp.cli.lab_guest import guest
 from xdptstamp.errors import SetupError, UnsupportedError
-from xdptstamp.lab.guest import GuestConfig, accel, kit
+from xdptstamp.lab.guest import NICS, GuestConfig, accel, kit
 from xdptstamp.lab.guest.config import _to_be_shown
 from xdptstamp.lab.guest.initramfs import build_initramfs
 from xdptstamp.lab.guest.kernel import (
-    NEEDED,
     check,
     find_kernel,
     modules_to_load,
@@ -27,6 +30,7 @@ from xdptstamp.lab.guest.kernel import (
 from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 RELEASE = "7.9.1-test"
+NEEDED = GuestConfig().needed
 COMPLETE = {option: "m" if module else "y" for option, module in NEEDED.items()}
 MODULES = {
     "virtio_pci": "virtio_pci_modern_dev virtio",
@@ -128,6 +132,52 @@ def test_two_cpus_where_igc_sends_with_two(image, tmp_path):
     assert GuestConfig().cpus_for(find_kernel(image)) == 2
     assert GuestConfig().cpus_for(find_kernel(old)) == 4
     assert GuestConfig(num_cpus=3).cpus_for(find_kernel(old)) == 3
+    assert GuestConfig(nic="igb").cpus_for(find_kernel(old)) == 2
+
+
+def test_the_command_line_names_the_nics_there_are():
+    (option,) = [param for param in guest.params if param.name == "nic"]
+    assert list(option.type.choices) == list(NICS)
+
+
+@pytest.mark.parametrize("option", ["--fault", "--timestamp-delay", "--wire-delay", "--speed"])
+@pytest.mark.parametrize("nic", ["igb", "virtio"])
+def test_what_the_virtual_i226_alone_can_is_refused_for_other_nics(nic, option):
+    done = CliRunner().invoke(guest, ["--nic", nic, option, "1", "--", "true"])
+    assert done.exit_code == 2
+    problem = f"{option} is of the virtual I226 (--nic i226) alone; {nic} is a NIC of QEMU's own"
+    assert problem in done.output
+
+
+def test_other_nics_have_no_truth(tmp_path):
+    done = CliRunner().invoke(guest, ["--nic", "igb", "--truth", str(tmp_path / "t"), "true"])
+    assert done.exit_code == 2
+    assert "--truth is of the virtual I226" in done.output
+    with pytest.raises(ValueError, match="not of igb"):
+        GuestConfig(nic="igb", truth=tmp_path / "t")
+
+
+@pytest.mark.parametrize("nic", NICS)
+def test_each_nic_needs_its_own_driver(image, tmp_path, nic):
+    drivers = {"i226": "CONFIG_IGC", "igb": "CONFIG_IGB", "virtio": "CONFIG_VIRTIO_NET"}
+    needed = GuestConfig(nic=nic).needed
+    config = dict.fromkeys(needed, "y")
+    config.update(dict.fromkeys(drivers.values(), "n"))
+    write_config(tmp_path / "config", config)
+    with pytest.raises(UnsupportedError) as caught:
+        check(find_kernel(image), needed)
+    assert caught.value.needs == drivers[nic]
+
+
+def test_a_kernel_of_an_older_kit_is_to_be_fetched_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDPTSTAMP_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "guest/kernel-recent"
+    write_modules(folder / f"lib/modules/{RELEASE}")
+    write_image(folder / "vmlinuz")
+    write_config(folder / "config", {**COMPLETE, "CONFIG_IGB": "m"})
+    assert GuestConfig().find_kernel().release == RELEASE
+    with pytest.raises(SetupError, match=r"no kernel recent with CONFIG_IGB \(a module .* in the "):
+        GuestConfig(nic="igb").find_kernel()
 
 
 # -- what it lacks
@@ -136,14 +186,14 @@ def test_two_cpus_where_igc_sends_with_two(image, tmp_path):
 def test_a_complete_kernel_is_accepted(image, tmp_path):
     write_modules(tmp_path / f"lib/modules/{RELEASE}")
     write_config(tmp_path / f"config-{RELEASE}", COMPLETE)
-    check(find_kernel(image))
+    check(find_kernel(image), NEEDED)
 
 
 @pytest.mark.parametrize("option", NEEDED)
 def test_each_option_that_is_lacking_is_named(image, tmp_path, option):
     write_config(tmp_path / f"config-{RELEASE}", dict.fromkeys(NEEDED, "y") | {option: "n"})
     with pytest.raises(UnsupportedError) as caught:
-        check(find_kernel(image))
+        check(find_kernel(image), NEEDED)
     assert caught.value.needs == option
     assert caught.value.found == f"Linux {RELEASE} ({image}) without"
     assert caught.value.exit_code == 4
@@ -152,7 +202,7 @@ def test_each_option_that_is_lacking_is_named(image, tmp_path, option):
 def test_all_that_is_lacking_is_named_at_once(image, tmp_path):
     write_config(tmp_path / "config", {"CONFIG_IGC": "y"})
     with pytest.raises(UnsupportedError) as caught:
-        check(find_kernel(image))
+        check(find_kernel(image), NEEDED)
     assert caught.value.needs == ", ".join(option for option in NEEDED if option != "CONFIG_IGC")
 
 
@@ -161,19 +211,19 @@ def test_a_module_that_is_not_in_the_folder_is_lacking(image, tmp_path):
     folder = write_modules(tmp_path / f"lib/modules/{RELEASE}", names)
     write_config(tmp_path / f"config-{RELEASE}", COMPLETE)
     with pytest.raises(UnsupportedError) as caught:
-        check(find_kernel(image))
+        check(find_kernel(image), NEEDED)
     assert caught.value.needs == f"CONFIG_IGC (a module that is not in {folder})"
 
 
 def test_modules_without_any_folder_are_lacking(image, tmp_path):
     write_config(tmp_path / f"config-{RELEASE}", COMPLETE)
     with pytest.raises(UnsupportedError, match=r"CONFIG_9P_FS \(a module that is not in no folder"):
-        check(find_kernel(image))
+        check(find_kernel(image), NEEDED)
 
 
 def test_without_a_config_the_guest_itself_looks(image):
     assert read_config(find_kernel(image)) is None
-    check(find_kernel(image))
+    check(find_kernel(image), NEEDED)
 
 
 def test_the_config_of_a_build_tree_is_found(tmp_path):
@@ -227,7 +277,7 @@ def test_the_kernel_proper_is_started_where_qemu_can(tmp_path, has_pvh, is_packe
 @pytest.mark.parametrize("suffix", [".ko", ".ko.xz"])
 def test_modules_come_after_those_they_need(image, tmp_path, suffix):
     write_modules(tmp_path / f"lib/modules/{RELEASE}", suffix=suffix)
-    loaded = modules_to_load(find_kernel(image))
+    loaded = modules_to_load(find_kernel(image), NEEDED)
     names = [name for name, _ in loaded]
     assert set(names) == set(MODULES) - {"unrelated"}
     assert len(set(names)) == len(names)
@@ -240,7 +290,7 @@ def test_a_broken_module_is_named(image, tmp_path):
     folder = write_modules(tmp_path / f"lib/modules/{RELEASE}", suffix=".ko.xz")
     (folder / "kernel/igc.ko.xz").write_bytes(b"no xz")
     with pytest.raises(SetupError, match=r"igc\.ko\.xz: the module cannot be read"):
-        modules_to_load(find_kernel(image))
+        modules_to_load(find_kernel(image), NEEDED)
 
 
 def test_the_archive_as_cpio_reads_it(tmp_path):
@@ -340,7 +390,7 @@ def machine(tmp_path, image):
         cpus=3,
         agent=tmp_path / "a,b.sock",
         writable=tmp_path / "out,put",
-        nics=[tmp_path / "0.sock", tmp_path / "1.sock"],
+        nics=NICS["i226"].qemu_words(2, tmp_path),
     )
 
 
@@ -354,6 +404,25 @@ def test_the_command_line(machine, tmp_path):
     assert f"path={tmp_path}/out,,put,security_model=none,multidevs=remap " in line + " "
     assert f"path={tmp_path}/a,,b.sock,server=off" in line
     assert line.count("vfio-user-pci") == 2
+    assert "-netdev" not in line
+
+
+@pytest.mark.parametrize("nic", ["igb", "virtio"])
+def test_the_ports_of_other_nics_have_a_wire_of_their_own(machine, tmp_path, nic):
+    words = dataclasses.replace(machine, nics=NICS[nic].qemu_words(2, tmp_path)).argv()
+    objects = [json.loads(word) for word in words if word.startswith("{")]
+    wires, devices = objects[::2], objects[1::2]
+    assert [wire["type"] for wire in wires] == ["stream"] * 2
+    # Who connects comes first, and finds nobody yet: it has to try again.
+    assert [wire["server"] for wire in wires] == [False, True]
+    assert wires[0]["reconnect-ms"] > 0
+    addr = {"type": "unix", "path": str(tmp_path / "wire.sock")}
+    assert [wire["addr"] for wire in wires] == [addr] * 2
+    assert [device["netdev"] for device in devices] == [wire["id"] for wire in wires]
+    assert len({device["mac"] for device in devices}) == 2
+    assert "vfio-user-pci" not in shlex.join(words)
+    (alone,) = NICS[nic].qemu_words(1, tmp_path)
+    assert json.loads(alone[1])["type"] == "hubport"
 
 
 def trial(tmp_path, monkeypatch, qemu_does):

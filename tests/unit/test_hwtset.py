@@ -99,6 +99,56 @@ def test_what_a_killed_measurement_left_is_not_what_was_there(folder: Path) -> N
     assert restore_setting(nic, folders=[folder]).after == OFF
 
 
+@pytest.mark.parametrize("original", [OFF, HwtstampConfig(0, 0, 1), HwtstampConfig(0, 1, 0)])
+def test_what_a_killed_measurement_turned_on_is_restored(
+    folder: Path, original: HwtstampConfig
+) -> None:
+    nic = FakeNic(original)
+    guard = guard_of(nic, folder)
+    guard.acquire()
+    assert kept_setting(nic, [folder]) is None, "it restores that itself"
+    with pytest.raises(SetupError, match="a measurement uses its hwtstamp setting"):
+        restore_setting(nic, folders=[folder])
+    crash(guard)
+    assert kept_setting(nic, [folder]) == original
+    restored = restore_setting(nic, folders=[folder])
+    assert (restored.before, restored.after, nic.config) == (ON, original, original)
+    assert not folder.exists()
+
+
+def test_a_killed_measurement_after_a_setting_gives_what_was_before_both(folder: Path) -> None:
+    nic = FakeNic(OFF)
+    change_setting(nic, 1, 0, folders=[folder])
+    guard = guard_of(nic, folder)
+    guard.acquire()
+    crash(guard)
+    assert kept_setting(nic, [folder]) == OFF
+    assert restore_setting(nic, folders=[folder]).after == OFF
+    assert not folder.exists()
+
+
+def test_what_somebody_made_of_a_killed_measurement_s_setting_stays(folder: Path) -> None:
+    nic = FakeNic(OFF, {0, 1, 12})
+    guard = guard_of(nic, folder)
+    guard.acquire()
+    crash(guard)
+    nic.config = PTP
+    with pytest.raises(SetupError, match="somebody changed it meanwhile; --force"):
+        restore_setting(nic, folders=[folder])
+    assert nic.config == PTP
+    assert restore_setting(nic, is_forced=True, folders=[folder]).after == OFF
+
+
+def test_a_measurement_killed_before_it_changed_anything_leaves_nothing(folder: Path) -> None:
+    nic = FakeNic(OFF)
+    guard = guard_of(nic, folder)
+    guard.acquire()
+    crash(guard)
+    nic.config = OFF
+    assert restore_setting(nic, folders=[folder]).after == OFF
+    assert not folder.exists()
+
+
 def test_what_the_nic_makes_of_it_is_said_and_restored(folder: Path) -> None:
     nic = FakeNic(OFF, {0, 1, 12})
     nic.widened = {12: 1}

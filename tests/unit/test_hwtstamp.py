@@ -112,6 +112,16 @@ def test_auto_leaves_the_filter_of_ptp4l_and_says_what_that_costs(folder: Path) 
     ]
 
 
+def test_on_is_not_recommended_where_it_could_do_no_more(folder: Path) -> None:
+    # As igb has it for the Intel 82576.
+    nic = FakeNic(OFF, {0, 4, 5, 12})
+    with guard_of(nic, folder) as guard:
+        assert nic.config == PTP
+    assert guard.notes[0] == (
+        "hwtstamp of fake0 is tx on, rx ptpv2-event: not every received packet can be stamped"
+    )
+
+
 def test_auto_turns_tx_on_beside_a_filter_that_is_set(folder: Path) -> None:
     nic = FakeNic(HwtstampConfig(0, 0, 12), {0, 1, 12})
     with guard_of(nic, folder):

@@ -165,6 +165,33 @@ def test_a_busy_sender_on_a_full_link_is_not_the_limit():
     assert "generator-limited" not in found(*slow(user_ns=200))
 
 
+@pytest.mark.parametrize(
+    ("rate", "value"),
+    [
+        ("1Mpps", "of 1Mpps: 64 0:1 74.0 %, 64 1:10 74.0 %"),
+        ("1.5Gbit", "of 1.5Gbit: 64 0:1 33.2 %, 64 1:10 33.2 %"),
+    ],
+)
+def test_a_rate_that_was_not_kept(rate, value):
+    info, settings, rounds = slow()
+    info.asked["rate"] = rate
+    warning = only(info, settings, rounds)
+    assert (warning.key, warning.value, warning.limit) == ("rate-missed", value, "95 %")
+    assert warning.advice == "give it a CPU of its own with --cpu, a larger --batch, or ask less"
+
+
+@pytest.mark.parametrize("rate", ["778kpps", None, "nonsense"])
+def test_a_rate_that_was_kept_or_that_nobody_asked_for(rate):
+    info, settings, rounds = slow(share=1)
+    info.asked["rate"] = rate
+    assert found(info, settings, rounds) == {}
+    info, settings, rounds = slow()
+    info.asked["rate"] = "1Mpps"
+    for each in rounds:
+        each.throttled_ns = 5
+    assert found(info, settings, rounds) == {}
+
+
 def test_a_link_that_was_never_full():
     warning = only(*slow())
     assert warning.key == "link-not-filled"
@@ -173,10 +200,10 @@ def test_a_link_that_was_never_full():
     assert warning.limit == "95 % of 1000 Mbit/s"
 
 
-def test_a_veth_has_no_speed():
+def test_nobody_fills_a_veth():
     info, settings, rounds = slow()
     info.nic["driver"] = "veth"
-    assert only(info, settings, rounds).message.startswith("a veth's speed is nominal")
+    assert found(info, settings, rounds) == {}
 
 
 @pytest.mark.parametrize(
@@ -253,6 +280,55 @@ def without_sink(rounds, nic_sent):
     for each in rounds:
         each.received = None
         each.nic_sent = each.sent if nic_sent else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value", "limit", "advice"),
+    [
+        (
+            {"missing": 29_601},
+            "loss-at-partner",
+            "0.100 % of 29600000 (partner rx_dropped 29601)",
+            "0.1 %",
+            "give the sink a CPU of its own, or send slower with --rate",
+        ),
+        (
+            {"duplicates": 4},
+            "packets-duplicated",
+            "4",
+            "0",
+            "look for a loop or a mirror in the network between",
+        ),
+        (
+            {"reordered": 4},
+            "packets-reordered",
+            "4",
+            "0",
+            "look whether the partner spreads one flow over several queues",
+        ),
+        (
+            {"pause_frames": {"DUT rx_pause": 3}},
+            "pause-frames",
+            "DUT rx_pause 3",
+            "0",
+            "turn it off on both ends (ethtool -A IFNAME rx off tx off), and measure again",
+        ),
+    ],
+)
+def test_what_the_user_reads(changes, key, value, limit, advice):
+    info, settings, rounds = full_link()
+    for name, change in changes.items():
+        setattr(rounds[5], name, change)
+    if rounds[5].missing:
+        lose(rounds[5], rounds[5].missing, partner_rx_dropped=rounds[5].missing)
+    warning = only(info, settings, rounds)
+    assert (warning.key, warning.value, warning.limit) == (key, value, limit)
+    assert warning.advice == advice
+
+
+def test_what_the_user_reads_of_a_busy_generator():
+    warning = found(*slow(user_ns=300))["generator-limited"]
+    assert warning.advice == "give it a CPU of its own with --cpu, and a larger --batch"
 
 
 @pytest.mark.parametrize("source", ["NIC Tx counters", "completions"])

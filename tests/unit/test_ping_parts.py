@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdptstamp.measure._ping_books import judge, silence_error, split_losses
+from xdptstamp.measure._ping_books import silence_error, split_losses
 from xdptstamp.measure._ping_config import frame_bytes, payload_bytes
 from xdptstamp.measure._ping_loop import Schedule
 from xdptstamp.measure._ping_payload import CORRUPTED, FOREIGN, MIN_PAYLOAD_BYTES, Payload
@@ -166,16 +166,3 @@ def test_whatever_came_back_is_no_silence(name):
 
 def test_lost_requests_alone_are_a_result():
     assert silence_error("x", {**QUIET, "sent": 9}, Counter(ENOBUFS=1), Counter()) is None
-
-
-def test_a_tai_offset_that_moves_makes_a_run_untrusted():
-    obtained = {"kernel_timestamps": "rx+tx", "tai_offset_s": 0, "tai_offset_at_end_s": 37}
-    (warning,) = judge({**QUIET, "sent": 1, "received": 1}, obtained)
-    assert warning.is_untrusted
-    assert warning.value == "37 s"
-
-
-def test_missing_kernel_timestamps_are_said():
-    obtained = {"kernel_timestamps": "none", "tai_offset_s": 0, "tai_offset_at_end_s": 0}
-    (warning,) = judge({**QUIET, "sent": 1, "received": 1}, obtained)
-    assert (warning.key, warning.value) == ("ping-kernel-timestamps", "none")

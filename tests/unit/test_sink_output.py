@@ -6,8 +6,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from xdptstamp.cli._sink_output import open_sink_output
+from xdptstamp.cli._sink_output import doubts, open_sink_output
 from xdptstamp.cli.sink import command
+from xdptstamp.kernellog import KernelLine
 from xdptstamp.measure.sink_report import SinkReport, StreamCounts
 from xdptstamp.program import COUNTERS
 from xdptstamp.stream import DEFAULT_PORT
@@ -56,11 +57,11 @@ def report(**changes):
     return SinkReport(**{**fields, "foreign": 1, **changes})
 
 
-def printed(capsys, name, counts):
+def printed(capsys, name, counts, kernel_lines=()):
     output = open_sink_output(name)
     output.ready(OBTAINED)
     ready = capsys.readouterr()
-    output.end(counts, "SIGINT")
+    output.end(counts, "SIGINT", doubts(counts, list(kernel_lines)))
     return ready, capsys.readouterr()
 
 
@@ -109,12 +110,22 @@ UNTRUSTED: packets are unaccounted for: the sink's counters do not add
     assert jsonl.err == words.lstrip("\n")
 
 
+def test_a_kernel_that_complains_makes_the_counts_doubtful(capsys):
+    lines = [
+        KernelLine(4, True, 1, 1, "WARNING: CPU: 1 PID: 9 at net/core/dev.c:3 f+0x1", "warning"),
+        KernelLine(6, True, 2, 2, "igc 0000:04:00.0 eth1: NIC Link is Up", "link"),
+    ]
+    _, table = printed(capsys, "table", report(), lines)
+    assert "UNTRUSTED: the kernel log says: WARNING: CPU: 1 PID: 9 at" in table.out
+    assert "NIC Link" not in table.out
+
+
 def test_json_lines(capsys):
     output = open_sink_output("jsonl")
     output.ready(OBTAINED)
     output.report(report())
     output.refuse("what?")
-    output.end(report(), "stdin closed")
+    output.end(report(), "stdin closed", [])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == {"type": "ready", **OBTAINED}
     assert lines[1] == {"type": "report", **report().to_json()}

@@ -77,7 +77,7 @@ def any_batches(draw):
     return batch
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(any_batches())
 def test_any_value_survives_arrow(batch):
     for kind, names in COLUMNS_OF_KIND.items():

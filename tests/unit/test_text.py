@@ -471,3 +471,15 @@ def test_closed_stdout_is_noticed(name, monkeypatch):
 def test_names_of_formats_cost_no_numpy():
     code = "import sys, xdptstamp.text.output; sys.exit(bool({'numpy', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("is_offered", [False, True, None])
+def test_a_driver_without_stamps_is_told_from_a_run_without(is_offered):
+    info = info_of(
+        timestamps="none",
+        obtained={"mode": "zero-copy"},
+        nic={"driver": "igb", "features": {"is_tx_timestamp": is_offered}},
+    )
+    text = "\n".join(format_summary(info, summary_of(replies(1))))
+    assert "HARDWARE" not in text
+    assert ("none: the driver offers AF_XDP no Tx timestamps" in text) == (is_offered is False)

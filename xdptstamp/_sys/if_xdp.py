@@ -28,11 +28,14 @@ XDP_OPTIONS_ZEROCOPY = 1
 XDP_COPY = 1 << 1
 XDP_ZEROCOPY = 1 << 2
 XDP_USE_NEED_WAKEUP = 1 << 3
+# Since v6.6.
+XDP_USE_SG = 1 << 4
 
 # Linux commit d5e726d9143c ("xsk: Require XDP_UMEM_TX_METADATA_LEN to actuate
 # tx_metadata_len") (in v6.11); without the flag the length is silently ignored.
 XDP_UMEM_TX_METADATA_LEN = 1 << 2
 
+XDP_PKT_CONTD = 1 << 0
 XDP_TX_METADATA = 1 << 1
 
 XDP_TXMD_FLAGS_TIMESTAMP = 1 << 0

@@ -58,6 +58,7 @@ _SIGNATURES = {
     "bpf_map_delete_elem": (_INT, (_INT, _P)),
     "bpf_map_lookup_elem": (_INT, (_INT, _P, _P)),
     "bpf_link_create": (_INT, (_INT, _INT, _INT, ctypes.POINTER(bpf_link_create_opts))),
+    "bpf_link_update": (_INT, (_INT, _INT, _P)),
     "bpf_prog_get_fd_by_id": (_INT, (_U32,)),
     "bpf_xdp_attach": (_INT, (_INT, _INT, _U32, _P)),
     "bpf_xdp_detach": (_INT, (_INT, _U32, _P)),
@@ -246,6 +247,16 @@ def attach_xdp_link(program_fd: int, ifindex: int, flags: int, subject: str) -> 
     if fd < 0:
         raise SystemCallError(-fd, "attaching the XDP program", subject)
     return fd
+
+
+def update_link(link_fd: int, program_fd: int, subject: str) -> None:
+    """Put another program in the place of the one that hangs on a bpf_link, in one step.
+
+    :raises SystemCallError: The kernel refuses.
+    """
+    error: int = library().bpf_link_update(link_fd, program_fd, None)
+    if error < 0:
+        raise SystemCallError(-error, "replacing the XDP program", subject)
 
 
 def take_program(program_id: int, subject: str) -> int:

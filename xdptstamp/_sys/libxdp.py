@@ -137,13 +137,16 @@ def version_text() -> str:
     return ".".join(map(str, version() or ())) or "unknown"
 
 
+def exports_umem_options() -> bool:
+    """Whether this libxdp has the call that takes a ``tx_metadata_len`` (since 1.5.0)."""
+    return hasattr(_load(), "xsk_umem__create_opts")
+
+
 @functools.cache
 def has_umem_options() -> bool:
-    """Whether this libxdp can register a UMEM with ``tx_metadata_len``."""
+    """Whether this libxdp can register a UMEM with ``tx_metadata_len``. Needs CAP_NET_RAW."""
     loaded = _load()
-    if loaded is None or not hasattr(loaded, "xsk_umem__create_opts"):
-        return False
-    return _passes_metadata_len(loaded)
+    return loaded is not None and exports_umem_options() and _passes_metadata_len(loaded)
 
 
 def _passes_metadata_len(loaded: ctypes.CDLL) -> bool:

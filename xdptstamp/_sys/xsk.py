@@ -7,10 +7,13 @@ Both end in the same :class:`RawXsk`: a bound file descriptor and four ring stru
 
 from __future__ import annotations
 
+import array
 import ctypes
+import errno
 import functools
+import mmap
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xdptstamp._sys import if_xdp, libc, libxdp
@@ -23,13 +26,18 @@ class XskRequest:
     """What to register and where to bind; sizes in entries, memory in bytes.
 
     :param subject: what an error message calls it ("eth1 queue 2, zero-copy").
-    :param tx_metadata_len: 0 registers a UMEM without Tx metadata.
+    :param umem_flags: XDP_UMEM_TX_METADATA_LEN, without which the kernel ignores the length.
+    :param tx_metadata_len: 0: a UMEM without Tx metadata.
+    :param fill_addrs: what the fill ring holds before the socket is bound. Drivers take frames to
+        receive into while binding; those that come later wait for a wakeup, which may be asked
+        for after a look at the flag: virtio_net then receives nothing before the next poll(2).
     """
 
     subject: str
     umem_address: int
     umem_size: int
     frame_size: int
+    umem_flags: int
     tx_metadata_len: int
     ifname: str
     ifindex: int
@@ -39,10 +47,7 @@ class XskRequest:
     tx_size: int
     fill_size: int
     comp_size: int
-
-    @property
-    def umem_flags(self) -> int:
-        return if_xdp.XDP_UMEM_TX_METADATA_LEN if self.tx_metadata_len else 0
+    fill_addrs: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -68,15 +73,13 @@ def open_kernel(request: XskRequest) -> RawXsk:
     :raises UnsupportedError: If the kernel has no AF_XDP, or no Tx metadata.
     :raises SystemCallError: If a call fails.
     """
-    try:
-        xsk = socket.socket(if_xdp.AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    except OSError as error:
-        raise _socket_error(error, request.subject) from error
+    xsk = _open_socket(request.subject)
     undo: list[Callable[[], None]] = [xsk.close]
     try:
         fd = xsk.fileno()
         _register_umem(fd, request)
         rings = _map_rings(fd, request, undo)
+        _fill(rings[2], request.fill_addrs)
         _bind(fd, request)
     except BaseException:
         while undo:
@@ -84,6 +87,38 @@ def open_kernel(request: XskRequest) -> RawXsk:
         raise
     rx, tx, fill, comp = rings
     return RawXsk(fd, rx, tx, fill, comp, undo)
+
+
+def accepts_tx_metadata() -> bool:
+    """Whether this kernel registers a UMEM with Tx metadata: tried, on a socket of no interface.
+
+    :raises UnsupportedError: If the kernel has no AF_XDP.
+    :raises SystemCallError: If it may not be tried.
+    """
+    subject = "a UMEM to try"
+    memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    reg = if_xdp.xdp_umem_reg(
+        addr=libc.address_of(memory),
+        len=len(memory),
+        chunk_size=2048,
+        flags=if_xdp.XDP_UMEM_TX_METADATA_LEN,
+        tx_metadata_len=ctypes.sizeof(if_xdp.xsk_tx_metadata),
+    )
+    with _open_socket(subject) as xsk:
+        try:
+            libc.setsockopt(xsk.fileno(), if_xdp.SOL_XDP, if_xdp.XDP_UMEM_REG, reg, subject)
+        except SystemCallError as error:
+            if error.errno == errno.EINVAL:  # no such flag
+                return False
+            raise
+    return True
+
+
+def _open_socket(subject: str) -> socket.socket:
+    try:
+        return socket.socket(if_xdp.AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    except OSError as error:
+        raise _socket_error(error, subject) from error
 
 
 def _socket_error(error: OSError, subject: str) -> UnsupportedError | SystemCallError:
@@ -144,6 +179,13 @@ def _map_rings(fd: int, request: XskRequest, undo: list[Callable[[], None]]) -> 
     return rings
 
 
+def _fill(fill: xsk_ring, addrs: Sequence[int]) -> None:
+    # A new ring, empty; bind() itself makes these stores seen.
+    libc.words64(fill.ring, len(addrs))[:] = memoryview(array.array("Q", addrs))
+    fill.cached_prod = len(addrs)
+    libc.words32(fill.producer)[0] = len(addrs)
+
+
 def _bind(fd: int, request: XskRequest) -> None:
     address = if_xdp.sockaddr_xdp(
         sxdp_family=if_xdp.AF_XDP,
@@ -182,6 +224,7 @@ def open_libxdp(request: XskRequest) -> RawXsk:
     )
     undo: list[Callable[[], None]] = [lambda: _delete_umem(library, umem, request.subject)]
     try:
+        _fill(fill, request.fill_addrs)
         xsk = _create_socket(library, umem, request, (rx, tx, fill, comp))
     except BaseException:
         undo.pop()()

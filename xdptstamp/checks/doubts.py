@@ -6,22 +6,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xdptstamp.checks.machine_doubts import machine_warnings
+from xdptstamp.checks.ping_doubts import ping_warnings
+from xdptstamp.checks.stamp_doubts import (
+    check_offset,
+    check_order,
+    check_resolution,
+    check_tail,
+)
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import Cause
 from xdptstamp.stats import Summary, is_assumed
 from xdptstamp.text.clocks import num_steps
+from xdptstamp.text.intervals import Spreads
 
 #: Below these a doubt is not worth a line, or does not make the run untrusted.
 MAX_MISSING_PERCENT = 1
 MAX_OVERRUN_PER_MILLE = 1
 
-_TAIL, _TAIL_SAMPLES = 0.999, 1000
 
+def run_warnings(info: RunInfo, summary: Summary, spreads: Spreads | None = None) -> list[Warning]:
+    """Everything doubtful that the run itself shows, and that ``info.warnings`` lacks.
 
-def run_warnings(info: RunInfo, summary: Summary) -> list[Warning]:
-    """Everything doubtful that the run itself shows, and that ``info.warnings`` lacks."""
+    :param spreads: how sure each percentile is, where that was worked out.
+    """
     known = {warning.key for warning in info.warnings}
     found = [warning for check in _CHECKS for warning in check(info, summary)]
+    found += check_tail(info, summary, spreads or {})
     return [warning for warning in found if warning.key not in known]
 
 
@@ -170,34 +181,6 @@ def _check_recorder(info: RunInfo, summary: Summary) -> Iterator[Warning]:
         )
 
 
-def _check_tail(info: RunInfo, summary: Summary) -> Iterator[Warning]:
-    few = [
-        histogram
-        for histogram in summary.intervals.values()
-        if histogram.count and not histogram.is_supported(_TAIL)
-    ]
-    if few:
-        yield Warning(
-            "few-samples",
-            "too few samples for p99.9",
-            f"{min(histogram.count for histogram in few)} samples",
-            f"{_TAIL_SAMPLES} samples",
-            "run longer, or do not quote p99.9",
-        )
-
-
-def _check_clock(info: RunInfo, summary: Summary) -> Iterator[Warning]:
-    steps = _kept(info, "stamp_steps_back")
-    if steps:
-        yield Warning(
-            "stamp-steps-back",
-            "stamps that are earlier than the one before them on their queue",
-            str(steps),
-            "0",
-            "copy mode's clock may step back by little between CPUs; in hardware look at the PHC",
-        )
-
-
 def _check_steps(info: RunInfo, summary: Summary) -> Iterator[Warning]:
     steps = num_steps(info)
     if steps:
@@ -236,8 +219,11 @@ _CHECKS: tuple[Callable[[RunInfo, Summary], Iterator[Warning]], ...] = (
     _check_rings,
     _check_modes,
     _check_recorder,
-    _check_tail,
-    _check_clock,
+    check_order,
+    check_resolution,
+    check_offset,
     _check_steps,
     _check_books,
+    ping_warnings,
+    machine_warnings,
 )

@@ -21,23 +21,27 @@ from xdptstamp.sample import INTERVALS_OF_KIND, Cause, interval_name
 from xdptstamp.stats import Summary
 from xdptstamp.text.intervals import refusal
 
-_OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
+#: What each operator means.
+OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "<": operator.lt,
     "<=": operator.le,
 }
-_NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_EXPRESSION = re.compile(
+#: Nanoseconds of each unit of a duration.
+NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+#: An expression; only a change has a sign (:mod:`xdptstamp.compare.limits`).
+EXPRESSION = re.compile(
     r"\s*(?P<name>[a-z_]+)(?:\s+(?P<quantile>[a-z][a-z0-9.]*))?"
-    r"\s*(?P<operator>>=|<=|>|<)\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|[a-z]*)\s*",
+    r"\s*(?P<operator>>=|<=|>|<)\s*"
+    r"(?P<sign>[+-]?)(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|[a-z]*)\s*",
     re.ASCII,
 )
 _QUANTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)", re.ASCII)
 
 _CAUSE_OF_NAME = {cause.label: cause for cause in Cause if cause is not Cause.NONE}
-# Counts that the run's books hold, and the one that `%` is of.
-_BOOKS = {
+#: Of each kind: the count that ``%`` is of, and the counts that its books hold.
+BOOKS = {
     "ping-pong": (
         "received",
         (
@@ -68,8 +72,8 @@ _BOOKS = {
 }
 # Shares that the books keep in millionths: the worst setting's packets per second, of the baseline.
 _PPM_OF = {"bandwidth": BANDWIDTH_PPM}
-# Short names, by kind of timestamps.
-_ALIASES = {
+#: Short names, by kind of timestamps.
+ALIASES = {
     "turnaround": {
         "hardware": "rx_hw_to_tx_hw_ns",
         "software": "rx_xdp_to_tx_sw_ns",
@@ -103,7 +107,7 @@ class FailIf:
             value, shown = self._value(info, summary)
         except _NoValueError as error:
             return self._warning("has no value to judge", str(error), "run longer, or ask less")
-        if not _OPERATORS[self.operator](value, self.limit):
+        if not OPERATORS[self.operator](value, self.limit):
             return None
         return self._warning("is true", shown, "this limit is yours: --fail-if")
 
@@ -143,51 +147,54 @@ def parse_fail_if(text: str, kind: str | None = None) -> FailIf:
     :param kind: kind of run; names that this kind does not have are refused.
     :raises ValueError: If it is none; the message shows the grammar.
     """
-    match = _EXPRESSION.fullmatch(text)
-    if match is None:
+    match = EXPRESSION.fullmatch(text)
+    if match is None or match["sign"]:
         raise _grammar_error(text, "not an expression", kind)
     name, quantile, unit = match["name"], match["quantile"], match["unit"]
     number = Fraction(match["number"])
     if quantile is None:
-        if name not in _count_names(kind):
+        if name not in count_names(kind):
             raise _grammar_error(text, f"unknown count {name!r}", kind)
         if unit not in ("", "%") or (not unit and number.denominator != 1):
             raise _grammar_error(text, "a count is compared with a whole number or a %", kind)
         if name in _PPM_OF and unit != "%":
             raise _grammar_error(text, f"{name} is compared with a %", kind)
         return FailIf(text.strip(), name, None, match["operator"], number, unit == "%")
-    full_name = _full_interval_name(name, kind)
+    full_name = full_interval_name(name, kind)
     if full_name is None:
         raise _grammar_error(text, f"unknown interval {name!r}", kind)
-    if unit not in _NS_PER_UNIT:
+    if unit not in NS_PER_UNIT:
         raise _grammar_error(text, "an interval is compared with a duration", kind)
-    share = _share(quantile)
+    share = quantile_share(quantile)
     if share is None:
         raise _grammar_error(text, f"unknown quantile {quantile!r}", kind)
-    return FailIf(text.strip(), full_name, share, match["operator"], number * _NS_PER_UNIT[unit])
+    return FailIf(text.strip(), full_name, share, match["operator"], number * NS_PER_UNIT[unit])
 
 
 # Kinds to look at: the one given, else all.
 def _kinds(kind: str | None) -> list[str]:
-    return [kind] if kind in _BOOKS else list(_BOOKS)
+    return [kind] if kind in BOOKS else list(BOOKS)
 
 
-def _count_names(kind: str | None) -> list[str]:
+def count_names(kind: str | None) -> list[str]:
+    """Counts and causes of a kind of run; None: of all."""
     causes = [] if kind == "ping" else ["missing", "stamped", *_CAUSE_OF_NAME]
-    books = [name for each in _kinds(kind) for name in _BOOKS[each][1]]
+    books = [name for each in _kinds(kind) for name in BOOKS[each][1]]
     return list(dict.fromkeys([*causes, *books]))
 
 
-def _interval_names(kind: str | None) -> list[str]:
+def interval_names(kind: str | None) -> list[str]:
+    """Intervals of a kind of run, with ``_ns``; None: of all."""
     return [interval_name(*ends) for each in _kinds(kind) for ends in INTERVALS_OF_KIND[each]]
 
 
-# With `_ns` or without, and `tx_app_to_hw` for `tx_app_to_tx_hw`.
-def _full_interval_name(name: str, kind: str | None) -> str | None:
-    if name in _ALIASES and kind in (None, "ping" if name == "round_trip" else "ping-pong"):
+def full_interval_name(name: str, kind: str | None) -> str | None:
+    """An interval's name with ``_ns``, of one with or without, or of a short one
+    (``tx_app_to_hw`` for ``tx_app_to_tx_hw_ns``); of an alias itself; None: there is none."""
+    if name in ALIASES and kind in (None, "ping" if name == "round_trip" else "ping-pong"):
         return name
     wanted = f"{name.removesuffix('_ns')}_ns"
-    for full in _interval_names(kind):
+    for full in interval_names(kind):
         start, _, end = full.partition("_to_")
         short = f"{start}_to_{end.removeprefix(start[:3])}"
         if wanted in (full, short):
@@ -195,7 +202,8 @@ def _full_interval_name(name: str, kind: str | None) -> str | None:
     return None
 
 
-def _share(quantile: str) -> Fraction | None:
+def quantile_share(quantile: str) -> Fraction | None:
+    """0 of ``min``, 1 of ``max``, 0.99 of ``p99``; None: it is none of these."""
     if quantile in ("min", "max"):
         return Fraction(quantile == "max")
     match = _QUANTILE.fullmatch(quantile)
@@ -204,15 +212,15 @@ def _share(quantile: str) -> Fraction | None:
 
 
 def _grammar_error(text: str, problem: str, kind: str | None) -> ValueError:
-    intervals = [name.removesuffix("_ns") for name in _interval_names(kind)]
-    aliases = [name for name in _ALIASES if _full_interval_name(name, kind)]
+    intervals = [name.removesuffix("_ns") for name in interval_names(kind)]
+    aliases = [name for name in ALIASES if full_interval_name(name, kind)]
     return ValueError(
         f"--fail-if {text!r}: {problem}.\n"
         "It reads: COUNT OP NUMBER[%]  or  INTERVAL min|pNN|max OP DURATION\n"
         "OP is > >= < <=, DURATION like 50us (ns us ms s); % is of what was requested,\n"
         "sent or received; bandwidth is in % of the baseline.\n"
         "Examples: 'missing > 0.1%', 'turnaround p99.9 >= 1ms'.\n"
-        f"COUNT: {' '.join(_count_names(kind))}\n"
+        f"COUNT: {' '.join(count_names(kind))}\n"
         f"INTERVAL: {' '.join([*aliases, *intervals])}"
     )
 
@@ -231,13 +239,13 @@ def _count_value(name: str, info: RunInfo, summary: Summary) -> tuple[int, int]:
         raise _NoValueError(f"{name}: this run does not count it")
     if name in _PPM_OF:
         return count, 1_000_000
-    whole = info.counts.get(_BOOKS.get(info.kind, ("received", ()))[0])
+    whole = info.counts.get(BOOKS.get(info.kind, ("received", ()))[0])
     return count, whole if isinstance(whole, int) else 0
 
 
 def _interval_value(name: str, share: Fraction, info: RunInfo, summary: Summary) -> int:
-    if name in _ALIASES:
-        known = _ALIASES[name].get(info.timestamps)
+    if name in ALIASES:
+        known = ALIASES[name].get(info.timestamps)
         if known is None:
             raise _NoValueError(f"{name}: the run has no timestamps")
         name = known

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from xdptstamp.bandwidth import (
@@ -14,6 +15,7 @@ from xdptstamp.bandwidth import (
     sources,
     sum_counts,
 )
+from xdptstamp.checks.machine_doubts import pause_warning
 from xdptstamp.checks.mixed_books import book_warnings
 from xdptstamp.rounds import SOURCES, Round, Setting
 from xdptstamp.runinfo import RunInfo, Warning
@@ -32,6 +34,13 @@ MAX_LOSS_PER_MILLE = 1
 MAX_USER_PERCENT = 25
 #: Of its nominal speed. A link that is not full hides no cost, but was not the limit either.
 MIN_LINK_PERCENT = 95
+#: Of the packets a second that were asked for. A round lasts until the last completion, which is
+#: later than the last packet.
+MIN_RATE_PERCENT = 95
+
+# As the run info has it: "100kpps", "1.5Gbit".
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kMG]?)(pps|bit)", re.ASCII)
+_PREFIXES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 _Settings = Sequence[Setting]
 _Rounds = Sequence[Round]
@@ -201,16 +210,7 @@ def _check_source(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterat
 
 
 def _check_pause(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
-    moved = sum_counts(each.pause_frames for each in measured(rounds))
-    words = [f"{name} {count}" for name, count in moved.items() if count]
-    if words:
-        yield Warning(
-            "pause-frames",
-            "pause frames: flow control held the sender back, which looks like cost",
-            _named(words),
-            "0",
-            "turn it off on both ends (ethtool -A IFNAME rx off tx off), and measure again",
-        )
+    yield from pause_warning(sum_counts(each.pause_frames for each in measured(rounds)))
 
 
 def _check_generator(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
@@ -233,6 +233,36 @@ def _check_generator(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Ite
         )
 
 
+def _check_rate(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
+    slow = []
+    for rate in _rates(info, settings, rounds):
+        asked = _asked_pps(info, settings[rate.setting])
+        own = measured(rounds, rate.setting)
+        duration_ns = sum(each.duration_ns for each in own)
+        # What waits for pending stamps is told as throttled.
+        if not asked or not duration_ns or rate.throttled_share:
+            continue
+        sent = sum(each.sent for each in own) * 1e9 / duration_ns
+        if sent * 100 < MIN_RATE_PERCENT * asked:
+            slow.append(f"{_name(settings[rate.setting])} {100 * sent / asked:.1f} %")
+    if slow:
+        yield Warning(
+            "rate-missed",
+            "packets were sent more slowly than --rate asks: the sender is the limit",
+            f"of {info.asked['rate']}: {_named(slow)}",
+            f"{MIN_RATE_PERCENT} %",
+            "give it a CPU of its own with --cpu, a larger --batch, or ask less",
+        )
+
+
+def _asked_pps(info: RunInfo, setting: Setting) -> float | None:
+    match = _RATE.fullmatch(str(info.asked.get("rate") or ""))
+    if match is None:
+        return None
+    value = float(match[1]) * _PREFIXES[match[2]]
+    return value if match[3] == "pps" else value / setting.wire_bits
+
+
 def _user_percent(rate: Rate) -> float:
     user, system = rate.user_ns or 0.0, rate.system_ns or 0.0
     return 100 * user / (user + system) if user + system else 0.0
@@ -245,19 +275,17 @@ def _is_filled(rate: Rate) -> bool:
 def _check_link(info: RunInfo, settings: _Settings, rounds: _Rounds) -> Iterator[Warning]:
     idle = [r for r in _rates(info, settings, rounds) if r.link_share is not None]
     idle = [] if _is_paced(info) else [rate for rate in idle if not _is_filled(rate)]
-    if not idle:
+    # The speed of a veth is nominal: none ever fills it, as the header says.
+    if not idle or info.nic.get("driver") == "veth":
         return
-    is_nominal = info.nic.get("driver") == "veth"
     lowest = min(idle, key=lambda rate: rate.link_share or 0.0)
     yield Warning(
         "link-not-filled",
-        "a veth's speed is nominal: the CPU is the limit here, and %link says little"
-        if is_nominal
-        else "settings that never filled the link: something else was their limit",
+        "settings that never filled the link: something else was their limit",
         f"{len(idle)} of {len(settings)}, {_name(settings[lowest.setting])} at "
         f"{(lowest.link_share or 0) * 100:.1f} %",
         f"{MIN_LINK_PERCENT} % of {info.nic.get('speed_mbps')} Mbit/s",
-        "compare ratios, not shares of the link; on a NIC, repeat it with a larger --size",
+        "compare ratios, not shares of the link; repeat it with a larger --size",
     )
 
 
@@ -309,6 +337,7 @@ _CHECKS: tuple[Callable[[RunInfo, _Settings, _Rounds], Iterator[Warning]], ...] 
     _check_source,
     _check_pause,
     _check_generator,
+    _check_rate,
     _check_link,
     _check_resets,
     _check_stamps,

@@ -35,6 +35,7 @@ from xdptstamp.nic import Nic
 from xdptstamp.reconcile import reconcile
 from xdptstamp.remote import partner_from_env
 from xdptstamp.runinfo import RunInfo, Warning
+from xdptstamp.sample import Cause
 from xdptstamp.store.rounds import rounds_json, write_rounds
 
 # Beside others: two of igc's four stamp registers are left to them.
@@ -269,11 +270,13 @@ def _judge(
     info: RunInfo, config: MixedConfig, result: MixedResult, environment: Environment
 ) -> None:
     # The driver's counters know no warm-up, so its stamps are in these books.
-    if info.timestamps == "hardware":
-        books = [each.causes for each in result.rounds]
-        books += [each.second_app["causes"] for each in result.rounds if each.second_app]
-        counts = {name: sum(book[name] for book in books) for name in (books[0] if books else {})}
+    books = [each.causes for each in result.rounds]
+    books += [each.second_app["causes"] for each in result.rounds if each.second_app]
+    counts = {name: sum(book[name] for book in books) for name in (books[0] if books else {})}
+    # Of a driver that offers no stamps the counters are shown, and nothing is doubtful about them.
+    is_unsupported = bool(counts.get(Cause.UNSUPPORTED.label))
+    if info.timestamps == "hardware" or is_unsupported:
         found = reconcile(environment.driver, environment.before, environment.after, counts)
         info.counts["reconciliation"] = found.texts
-        info.warnings += found.warnings()
+        info.warnings += [] if is_unsupported else found.warnings()
     info.warnings += mixed_warnings(info, config.settings, result.rounds)

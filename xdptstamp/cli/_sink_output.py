@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xdptstamp.kernellog import KernelLine, kernel_log_warnings
 from xdptstamp.runinfo import Warning
 from xdptstamp.text.lines import book, wrap, write_lines
 from xdptstamp.text.summary import warning_lines
@@ -39,8 +40,8 @@ class SinkOutput(Protocol):
     def refuse(self, message: str) -> None:
         """A request was not understood."""
 
-    def end(self, report: SinkReport, ended_by: str) -> None:
-        """The last counts."""
+    def end(self, report: SinkReport, ended_by: str, warnings: Sequence[Warning]) -> None:
+        """The last counts, and what makes them doubtful."""
 
 
 def open_sink_output(name: str) -> SinkOutput:
@@ -63,11 +64,11 @@ class JsonlSink:
         """See :meth:`SinkOutput.refuse`."""
         self._write("error", {"message": message})
 
-    def end(self, report: SinkReport, ended_by: str) -> None:
+    def end(self, report: SinkReport, ended_by: str, warnings: Sequence[Warning]) -> None:
         """See :meth:`SinkOutput.end`; a doubt goes to stderr."""
         self._write("end", {"ended_by": ended_by, **report.to_json()})
-        if report.unaccounted:
-            write_lines(warning_lines(_doubt(report)), sys.stderr)
+        for warning in warnings:
+            write_lines(warning_lines(warning), sys.stderr)
 
     def _write(self, kind: str, data: Mapping[str, Any]) -> None:
         write_lines([json.dumps({"type": kind, **data}, separators=(",", ":"))])
@@ -91,12 +92,12 @@ class TableSink:
     def refuse(self, message: str) -> None:
         """Nobody can ask for anything."""
 
-    def end(self, report: SinkReport, ended_by: str) -> None:
+    def end(self, report: SinkReport, ended_by: str, warnings: Sequence[Warning]) -> None:
         """Write the table."""
         lines = [*wrap(self._title), *wrap(f"ended by {ended_by}"), "", *_stream_lines(report)]
         lines += ["", *book(_ring_rows(report))]
-        if report.unaccounted:
-            lines += ["", *warning_lines(_doubt(report))]
+        for warning in warnings:
+            lines += ["", *warning_lines(warning)]
         write_lines(lines)
 
 
@@ -154,7 +155,13 @@ def _ring_rows(report: SinkReport) -> list[tuple[str, int, str]]:
     return rows
 
 
-def _doubt(report: SinkReport) -> Warning:
+def doubts(report: SinkReport, kernel_lines: list[KernelLine]) -> list[Warning]:
+    """What makes the counts doubtful: books that do not add up, a kernel that complains."""
+    complaints = kernel_log_warnings([line for line in kernel_lines if line.is_untrusted])
+    return [*([_unaccounted(report)] if report.unaccounted else []), *complaints]
+
+
+def _unaccounted(report: SinkReport) -> Warning:
     return Warning(
         key="sink-unaccounted",
         message="packets are unaccounted for: the sink's counters do not add up",

@@ -101,7 +101,9 @@ def set_(
 @_force
 @format_option
 def restore(ifname: str | None, is_forced: bool, output_format: str) -> None:
-    """Put back what was set on IFNAME before `hwtstamp set`."""
+    """Put back what was set on IFNAME before `hwtstamp set`, or before a measurement that was
+    killed.
+    """
     from xdptstamp.hwtset import restore_setting
 
     _show_change(restore_setting(_device(ifname), is_forced=is_forced), output_format)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from xdptstamp.errors import XdptstampError
+from xdptstamp.errors import XdptstampError, printable
 
 # name: (module, one line for --help)
 _COMMANDS = {
@@ -30,9 +30,9 @@ was done."""
 
 
 class _Failure(click.ClickException):
-    # An error of ours as click shows it.
+    # An error of ours as click shows it. What it names may come from a foreign run.
     def __init__(self, error: XdptstampError) -> None:
-        super().__init__(str(error))
+        super().__init__(printable(str(error)))
         self._exit_code = error.exit_code
 
     @property

@@ -16,8 +16,11 @@ if TYPE_CHECKING:  # older clicks, good enough at run time, have no generic Para
     _RatiosType = click.ParamType[tuple[tuple[int, int], ...]]
     _SizesType = click.ParamType[tuple[int, ...]]
     _RateType = click.ParamType["Rate"]
+    _MomentType = click.ParamType["Moment"]
+    _NamesType = click.ParamType[tuple[str, ...]]
 else:
     _IntType = _SchedulingType = _RatiosType = _SizesType = _RateType = click.ParamType
+    _MomentType = _NamesType = click.ParamType
 
 _NUMBER_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", re.ASCII)
 _NS_PER = {
@@ -81,6 +84,18 @@ class Rate:
         return _shortest(value or Fraction(0), unit)
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time of a run: so long after its time 0, or a stamp of CLOCK_TAI."""
+
+    ns: int
+    is_relative: bool
+
+    def on_tai(self, zero_ns: int) -> int:
+        """Nanoseconds on CLOCK_TAI; ``zero_ns``: time 0 of the run."""
+        return zero_ns + self.ns if self.is_relative else self.ns
+
+
 def _shortest(value: Fraction, unit: str) -> str:
     # The largest prefix that leaves a number of at least 1, and as many digits as it takes.
     prefix, per = next(
@@ -137,7 +152,7 @@ class _SignedDuration(_IntType):
             return value
         text = str(value).strip()
         sign = -1 if text.startswith("-") else 1
-        return sign * INTERVAL.convert(text.removeprefix("-"), param, ctx)
+        return sign * _DURATION_OR_0.convert(text.removeprefix("-"), param, ctx)
 
 
 class _ClockRate(_IntType):
@@ -245,6 +260,38 @@ class _Rate(_RateType):
         return Rate(pps=amount) if unit[2] == "pps" else Rate(bits=amount)
 
 
+class _Moment(_MomentType):
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Moment:
+        if isinstance(value, Moment):
+            return value
+        text = str(value).strip()
+        # A duration has a unit; a stamp has none, as in the columns.
+        if re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) and text.lstrip("0"):
+            if int(text) > _MAX_NS:
+                self.fail(f"{text!r} is later than 2262", param)
+            return Moment(int(text), is_relative=False)
+        return Moment(SIGNED_DURATION.convert(text, param, ctx), is_relative=True)
+
+
+class _ColumnNames(_NamesType):
+    name = "A[,B..]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} has an empty name; it is a list such as seq,tx_hw_ns", param)
+        return names
+
+
+_DURATION_OR_0 = _Duration("0")
 #: ``250us 10s 24h`` as nanoseconds, above zero.
 DURATION = _Duration()
 #: The same; ``flood`` and 0 are zero.
@@ -261,3 +308,7 @@ RATIOS = _Ratios()
 SIZES = _Sizes()
 #: ``100kpps 1Gbit`` as :class:`Rate`.
 RATE = _Rate()
+#: ``1.5s`` since time 0 of a run, or a stamp of CLOCK_TAI in ns, as :class:`Moment`.
+MOMENT = _Moment()
+#: ``seq,tx_hw_ns`` as names.
+COLUMN_NAMES = _ColumnNames()

@@ -115,14 +115,18 @@ def command(
 def _run(
     pinger: Pinger, config: PingConfig, results: ResultOptions, stop: Stop, signals: Signals
 ) -> int:
+    from xdptstamp.busy import BusyWatch, governors
     from xdptstamp.measure.ping import STATUS_NAMES
 
     info = new_info("ping", results.label, _asked(config, results))
+    info.dut = {"governors": governors()}
     _describe(info, pinger)
     with Session(info, results, STATUS_NAMES) as session:
         signals.skip_output_with(session.recorder.skip_output)
         session.recorder.start(info)
+        busy = BusyWatch()
         result = pinger.run(session.recorder, stop, session.tick)
+        info.dut["idle_states"] = busy.idle_states()
         session.tick(result.counts)
         _conclude(info, config, result, signals)
         session.finish()
@@ -151,7 +155,6 @@ def _describe(info: RunInfo, pinger: Pinger) -> None:
 def _conclude(info: RunInfo, config: PingConfig, result: PingResult, signals: Signals) -> None:
     info.counts |= result.counts
     info.obtained |= result.obtained
-    info.warnings += result.warnings
     info.ended_by = result.ended_by
     # Asked for neither a count nor a deadline, a signal is how it is meant to end.
     is_endless = config.count is None and config.deadline_ns is None

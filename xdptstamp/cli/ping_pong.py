@@ -168,11 +168,14 @@ def _is_bounded(config: PingPongConfig) -> bool:
 
 
 def _reconcile(info: RunInfo, environment: Environment, summary: Summary) -> None:
-    # Software stamps use no slot of the driver's, so there is nothing to hold ours against.
-    if info.timestamps != "hardware":
-        return
     from xdptstamp.reconcile import reconcile
+    from xdptstamp.sample import Cause
 
+    # Software stamps use no slot of the driver's, so there is nothing to hold ours against.
+    # Of a driver that offers none the counters are shown, and nothing is doubtful about them.
+    is_unsupported = bool(summary.causes.get(Cause.UNSUPPORTED))
+    if info.timestamps != "hardware" and not is_unsupported:
+        return
     if info.counts["recorder_overruns"]:
         text = f"not reconcilable: {info.counts['recorder_overruns']} samples were not recorded"
         info.counts["reconciliation"] = [text]
@@ -180,7 +183,7 @@ def _reconcile(info: RunInfo, environment: Environment, summary: Summary) -> Non
     counts = {cause.label: count for cause, count in summary.causes.items()}
     found = reconcile(environment.driver, environment.before, environment.after, counts)
     info.counts["reconciliation"] = found.texts
-    info.warnings += found.warnings()
+    info.warnings += [] if is_unsupported else found.warnings()
 
 
 def _asked(

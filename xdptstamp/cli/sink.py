@@ -141,7 +141,9 @@ def _run(
     is_controlled: bool,
 ) -> int:
     from xdptstamp.cli._sink_control import Control
+    from xdptstamp.cli._sink_output import doubts
     from xdptstamp.dut import acquire
+    from xdptstamp.kernellog import KernelLog
     from xdptstamp.measure.realtime import real_time
     from xdptstamp.measure.sink import Sink
     from xdptstamp.measure.stop import Stop
@@ -149,6 +151,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(contextlib.closing(Stop()))
         stack.enter_context(catch_signals(stop))
+        log = stack.enter_context(KernelLog())
         stack.enter_context(real_time(cpu, None))
         dut = stack.enter_context(acquire(config, stop))
         sink = Sink(dut)
@@ -156,10 +159,11 @@ def _run(
         control = Control(sink, output) if is_controlled else None
         ended_by = sink.run(stop, duration_ns, control)
         report = sink.finish()
-        output.end(report, ended_by)
+        found = doubts(report, log.lines())
+        output.end(report, ended_by, found)
     if sink.failure is not None:
         raise XdptstampError(sink.failure)
-    return EXIT_DOUBT if report.unaccounted else 0
+    return EXIT_DOUBT if found else 0
 
 
 def _ready(dut: Dut) -> dict[str, Any]:

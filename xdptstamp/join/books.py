@@ -95,3 +95,25 @@ class Truth:
     def to_json(self) -> dict[str, Any]:
         """What ``truth.json`` holds."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Truth:
+        """The opposite of :meth:`to_json`; what a later version adds is left out.
+
+        :raises KeyError, TypeError, ValueError: If it is not that.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        fields = {key: value for key, value in data.items() if key in known}
+        sides = {name: data[name] and _side(data[name]) for name in ("tx", "rx")}
+        fields["warnings"] = [Warning.from_json(each) for each in data["warnings"]]
+        return cls(**(fields | sides))
+
+
+def _side(data: dict[str, Any]) -> Side:
+    known = {item.name for item in dataclasses.fields(Side)}
+    fields = {key: value for key, value in data.items() if key in known}
+    for name in ("driver_ns", "model_ns"):
+        if fields.get(name) is not None:
+            least, greatest = fields[name]
+            fields[name] = (least, greatest)
+    return Side(**fields)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a ping reports at its end: the losses by where they happened, and the doubts."""
+"""What a ping reports at its end: the losses by where they happened, and why nothing came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xdptstamp.errors import SetupError
-from xdptstamp.runinfo import Warning
+from xdptstamp.unreached import ERRNO_ADVICE
 
 #: The counts that exist while a ping runs, in the order of a table.
 STATUS_NAMES = (
@@ -22,18 +22,6 @@ STATUS_NAMES = (
     "foreign",
     "late",
 )
-
-NO_REPLY_ADVICE = "is `xdptstamp ping-pong` running on that port? Does a firewall drop it?"
-
-_ADVICE = {
-    "ECONNREFUSED": "nobody answers on that port. Start `xdptstamp ping-pong` there",
-    "EHOSTUNREACH": "it does not answer ARP or ND. Is it up, and on this link?",
-    "ENETUNREACH": "no route to it. Is the link up and has this end an address? See `ip route`",
-    "ENETDOWN": "the interface is down. `ip link set DEV up`",
-    "EPERM": "a firewall rule of this machine forbids it. See `nft list ruleset`",
-    "EMSGSIZE": "the request is longer than the path's MTU. Take a smaller --size",
-    "ENOBUFS": "the interface's queue is full. Take a longer --interval",
-}
 
 
 @dataclass(slots=True)
@@ -50,7 +38,6 @@ class PingResult:
     is_complete: bool
     counts: dict[str, Any]
     obtained: dict[str, Any]
-    warnings: list[Warning]
 
 
 def split_losses(
@@ -88,71 +75,4 @@ def silence_error(
     if not errors:
         return None
     name, _ = errors.most_common(1)[0]
-    return SetupError(remote, f"{name}: {_ADVICE.get(name, 'no request got through')}")
-
-
-_DOUBTS = {
-    "lost_here": (
-        "replies dropped here, the socket was full",
-        "lengthen --interval, or raise net.core.rmem_max",
-    ),
-    "rx_bad_checksum": (
-        "UDP datagrams came here with a wrong checksum",
-        "the DUT or its NIC makes wrong checksums: capture them with tcpdump -vv",
-    ),
-    "corrupted": (
-        "replies differ from their request",
-        "something between this end and the DUT alters packets",
-    ),
-    "left_out": (
-        "requests left out, this end was more than a second behind",
-        "lengthen --interval, or take --wait spin and a free CPU",
-    ),
-    "tx_stamps_missing": (
-        "requests without the kernel's Tx timestamp",
-        "lengthen --interval; if all lack it, see net.core.tstamp_allow_data",
-    ),
-    "late": (
-        "replies came after their request was given up; those requests count as lost",
-        "lengthen --timeout",
-    ),
-}
-
-
-def judge(counts: Mapping[str, Any], obtained: Mapping[str, Any]) -> list[Warning]:
-    """The doubts about a ping."""
-    warnings = [
-        Warning(f"ping-{key.replace('_', '-')}", text, str(counts[key]), "0", advice)
-        for key, (text, advice) in _DOUBTS.items()
-        if counts.get(key)
-    ]
-    for key, text in (("send_errors", "attempts to send failed"), ("icmp_errors", "ICMP errors")):
-        for name, number in counts.get(key, {}).items():
-            advice = _ADVICE.get(name, "see the errno's meaning")
-            warnings.append(
-                Warning(
-                    f"ping-{key.replace('_', '-')}", f"{text}: {name}", str(number), "0", advice
-                )
-            )
-    if counts["sent"] and not counts["received"]:
-        warnings.append(Warning("ping-no-reply", "no reply came at all", "0", "1", NO_REPLY_ADVICE))
-    if obtained["kernel_timestamps"] != "rx+tx":
-        advice = "times of the application alone remain where they lack"
-        found = obtained["kernel_timestamps"]
-        warnings.append(
-            Warning("ping-kernel-timestamps", "kernel timestamps", found, "rx+tx", advice)
-        )
-    if obtained["tai_offset_s"] != obtained["tai_offset_at_end_s"]:
-        warnings.append(_tai_moved(obtained))
-    return warnings
-
-
-def _tai_moved(obtained: Mapping[str, Any]) -> Warning:
-    return Warning(
-        "ping-tai-offset",
-        "the offset of CLOCK_TAI changed during the run: intervals across it are wrong",
-        f"{obtained['tai_offset_at_end_s']} s",
-        f"{obtained['tai_offset_s']} s",
-        "let ptp4l, chrony or ntpd settle before the run",
-        is_untrusted=True,
-    )
+    return SetupError(remote, f"{name}: {ERRNO_ADVICE.get(name, 'no request got through')}")

@@ -19,7 +19,6 @@ from xdptstamp.measure import _udp_stamp as udp
 from xdptstamp.measure._ping_books import (
     STATUS_NAMES,
     PingResult,
-    judge,
     silence_error,
     split_losses,
 )
@@ -131,9 +130,7 @@ class PingLoop:
             "tai_offset_s": self._tai_offset_ns // _SECOND,
             "tai_offset_at_end_s": udp.tai_offset_ns() // _SECOND,
         }
-        return PingResult(
-            ended_by, ended_by in ("count", "deadline"), counts, obtained, judge(counts, obtained)
-        )
+        return PingResult(ended_by, ended_by in ("count", "deadline"), counts, obtained)
 
     def _send_all(self, start_ns: int) -> str:
         schedule = Schedule(self._config.interval_ns, start_ns)

@@ -24,7 +24,7 @@ from typing import Any
 
 from xdptstamp.errors import SetupError
 from xdptstamp.measure import _udp_stamp as udp
-from xdptstamp.measure._ping_books import NO_REPLY_ADVICE, STATUS_NAMES, PingResult
+from xdptstamp.measure._ping_books import STATUS_NAMES, PingResult
 from xdptstamp.measure._ping_config import (
     DEFAULT_PORT,
     FAMILIES,
@@ -36,6 +36,7 @@ from xdptstamp.measure._ping_config import (
 from xdptstamp.measure._ping_loop import Hooks, PingLoop
 from xdptstamp.measure.stop import Stop
 from xdptstamp.sample import Batch, SampleSink
+from xdptstamp.unreached import NO_REPLY_ADVICE
 
 __all__ = [
     "DEFAULT_PORT",

@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -23,14 +24,28 @@ _ADVICE = {
     errno.EDQUOT: f"Raise the quota, or {_ELSEWHERE}",
     errno.EIO: "The disk is failing: see the kernel log, and " + _ELSEWHERE,
 }
+_READING_ADVICE = {
+    errno.EACCES: "Allow reading it",
+    errno.ENOENT: "Copy the whole folder of the run",
+    errno.EIO: "The disk is failing: see the kernel log",
+}
 # What a filesystem without owners (vfat, some network ones) answers to chown.
 _NO_OWNERS = (errno.EPERM, errno.EINVAL, errno.ENOTSUP)
 
 
 def file_error(path: Path, doing: str, error: OSError) -> RunFileError:
     """The error to raise when ``doing`` something with ``path`` failed: why, and what to do."""
+    return _error(path, doing, error, _ADVICE)
+
+
+def read_error(path: Path, doing: str, error: OSError) -> RunFileError:
+    """As :func:`file_error`, of a file of a run that is only read."""
+    return _error(path, doing, error, _READING_ADVICE)
+
+
+def _error(path: Path, doing: str, error: OSError, advices: Mapping[int, str]) -> RunFileError:
     reason = error.strerror or str(error)
-    advice = _ADVICE.get(error.errno or 0)
+    advice = advices.get(error.errno or 0)
     return RunFileError(path, f"cannot {doing}: {reason}" + (f". {advice}" if advice else ""))
 
 
@@ -88,6 +103,16 @@ def replace_file(path: Path, data: bytes) -> None:
         tmp.replace(path)
     except OSError as error:
         raise file_error(path, "write", error) from error
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and is no regular file: a pipe or a device would be read for ever.
+
+    :raises RunFileError: If so.
+    :raises OSError: If it cannot be looked at, or is not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise RunFileError(path, "is no regular file")
 
 
 def hidden_tmp(path: Path) -> Path:

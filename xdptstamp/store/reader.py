@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from xdptstamp.errors import RunFileError
 from xdptstamp.run import Run
-from xdptstamp.runinfo import RunInfo
+from xdptstamp.runinfo import RunInfo, check_version
 from xdptstamp.sample import COLUMNS_OF_KIND, Batch, column
-from xdptstamp.store.files import file_error
-from xdptstamp.store.rundir import INFO_NAME, SAMPLES_NAME, decode_info, is_being_written
+from xdptstamp.store.files import check_regular, read_error
+from xdptstamp.store.rundir import INFO_NAME, SAMPLES_NAME, is_being_written
+from xdptstamp.store.shapes import INFO, check_comparison, check_shape, parse_json
 from xdptstamp.store.truth import truth_warnings
+
+_SAMPLES_FILE = re.compile(r"[0-9].*\.parquet", re.DOTALL)
 
 
 def open_run(path: Path) -> Run:
@@ -33,7 +40,7 @@ def open_run(path: Path) -> Run:
             if info.state == "running":
                 info.state, info.ended_by = "interrupted", info.ended_by or "killed"
     except OSError as error:
-        raise file_error(path, "see whether this run is still being written", error) from error
+        raise read_error(path, "see whether this run is still being written", error) from error
     info.warnings += truth_warnings(path)
     return Run(path, info, iter_batches)
 
@@ -50,19 +57,76 @@ def iter_batches(run: Run, columns: Sequence[str] | None = None) -> Iterator[Bat
         problem = f"runs of kind {run.info.kind} have no column {', '.join(unknown)}"
         raise RunFileError(run.path, problem)
     for file in sample_files(run.path):
-        yield from _iter_file(file, names)
+        yield from iter_file(file, names)
 
 
 def sample_files(path: Path) -> list[Path]:
-    """The closed files of samples of a run folder, oldest first."""
+    """The closed files of samples of a run folder, oldest first; none where they were left out.
+
+    :raises RunFileError: If the folder of samples cannot be read.
+    """
+    folder = path / SAMPLES_NAME
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFileError(folder, f"cannot read the samples: {error.strerror}") from error
     # By number: the name's width grows after 99999 files.
-    files = (path / SAMPLES_NAME).glob("[0-9]*.parquet")
-    return sorted(files, key=lambda file: (len(file.name), file.name))
+    names = [name for name in names if _SAMPLES_FILE.fullmatch(name)]
+    return [folder / name for name in sorted(names, key=lambda name: (len(name), name))]
+
+
+def num_samples(file: Path) -> int:
+    """How many samples a file holds, by its footer.
+
+    :raises RunFileError: If it cannot be read.
+    """
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def iter_file(file: Path, names: Sequence[str]) -> Iterator[Batch]:
+    """Read one file of samples, a bounded batch at a time.
+
+    :param names: columns of its kind of run.
+    :raises RunFileError: If it cannot be read, or lacks a column.
+    """
+    from xdptstamp.store.table import CHUNK_ROWS, to_batch
+
+    with _opened(file) as parquet:
+        there = set(parquet.schema_arrow.names)
+        missing = [n for n in names if n not in there and not column(n).is_nullable]
+        if missing:
+            raise RunFileError(file, f"has no column {', '.join(missing)}")
+        # What may be null is null in a file from before the column was.
+        read = [name for name in names if name in there]
+        for records in parquet.iter_batches(CHUNK_ROWS, columns=read, use_threads=False):
+            yield to_batch(records, names)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        check_regular(file)
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            yield parquet
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFileError(file, f"cannot read these samples: {error}") from error
 
 
 def _read_info(path: Path) -> RunInfo:
     try:
-        info = decode_info(path.read_bytes())
+        check_regular(path)
+        content = parse_json(path.read_bytes())
+        check_version(content)
+        check_shape(content, INFO)
+        info = RunInfo.from_json(content)
+        if samples := info.clock_comparison.get("samples"):
+            check_comparison(samples)
     except (FileNotFoundError, NotADirectoryError) as error:
         problem = "no such run folder"
         if path.parent.exists():
@@ -78,23 +142,3 @@ def _read_info(path: Path) -> RunInfo:
     if info.kind not in COLUMNS_OF_KIND:
         raise RunFileError(path, f"unknown kind of run: {info.kind!r}")
     return info
-
-
-def _iter_file(file: Path, names: Sequence[str]) -> Iterator[Batch]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from xdptstamp.store.table import CHUNK_ROWS, to_batch
-
-    try:
-        with pq.ParquetFile(file, pre_buffer=False) as parquet:
-            there = set(parquet.schema_arrow.names)
-            missing = [n for n in names if n not in there and not column(n).is_nullable]
-            if missing:
-                raise RunFileError(file, f"has no column {', '.join(missing)}")
-            # What may be null is null in a file from before the column was.
-            read = [name for name in names if name in there]
-            for records in parquet.iter_batches(CHUNK_ROWS, columns=read, use_threads=False):
-                yield to_batch(records, names)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunFileError(file, f"cannot read these samples: {error}") from error

@@ -22,7 +22,8 @@ from xdptstamp.histogram import Histogram
 from xdptstamp.rounds import POSITIONS, Round, Setting
 from xdptstamp.run import Run
 from xdptstamp.runinfo import RunInfo
-from xdptstamp.store.files import file_error, hidden_tmp, new_file
+from xdptstamp.store.files import check_regular, file_error, hidden_tmp, new_file, read_error
+from xdptstamp.store.shapes import ROUND, SETTING, Each, check_shape
 
 ROUNDS_NAME, HOLDS_NAME = "rounds.csv", "holds.csv"
 
@@ -41,6 +42,8 @@ _HOLD_COLUMNS = (
     "hold_ns",
     "count",
 )
+_NEEDED = {"order", "position", "hold_ns", "count"}
+_MAX_COUNT = 1 << 53
 # Text in the CSV as name=count;name=count.
 _BOOKS = ("located", "pause_frames", "wakeup_errors", "second_app")
 _HISTOGRAMS = ("hold", "reap")
@@ -114,10 +117,12 @@ def rounds_of(info: RunInfo, path: Path) -> tuple[list[Setting], list[Round]]:
     if "settings" not in info.counts or "rounds" not in info.counts:
         raise RunFileError(path, "it has no rounds: not a mixed run, or it was ended too early")
     try:
+        check_shape(info.counts["settings"], Each(SETTING), "settings")
+        check_shape(info.counts["rounds"], Each(ROUND), "rounds")
         settings = [Setting(**each) for each in info.counts["settings"]]
         rounds = [_round(each) for each in info.counts["rounds"]]
         _ = [settings[each.setting] for each in rounds]
-    except (TypeError, KeyError, AttributeError, IndexError) as error:
+    except (TypeError, KeyError, ValueError, IndexError) as error:
         raise RunFileError(path, f"its rounds cannot be read: {error}") from error
     return settings, rounds
 
@@ -189,25 +194,47 @@ def _read_holds(file: Path, rounds: Sequence[Round]) -> None:
     by_key = {(str(each.order), _cell(each.is_warmup)): each for each in rounds}
     seen: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     try:
+        check_regular(file)
         with open(file, newline="", encoding="ascii") as lines:
-            for row in csv.DictReader(lines):
+            reader = csv.DictReader(lines)
+            if not _NEEDED <= set(reader.fieldnames or ()):
+                raise ValueError(f"it lacks columns {', '.join(sorted(_NEEDED))}")
+            for row in _with_warmup(reader, rounds):
                 key = row["order"], row["is_warmup"], row["position"]
                 seen.setdefault(key, []).append((int(row["hold_ns"]), int(row["count"])))
         for (order, is_warmup, position), pairs in seen.items():
             _add_pairs(_histogram(by_key[order, is_warmup], position), pairs)
     except OSError as error:
-        raise file_error(file, "read the hold times", error) from error
-    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+        raise read_error(file, "read the hold times", error) from error
+    except (LookupError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise RunFileError(file, f"damaged, or not of this run: {error!r}") from error
 
 
-# A stamp of copy mode may be earlier than its submit by little: few values are negative.
+# The first version did not write which rows are of a warm-up. They come ahead of those of the round
+# that has the same place in the order, and there the positions and times begin anew.
+def _with_warmup(
+    rows: Iterable[dict[str, str]], rounds: Sequence[Round]
+) -> Iterator[dict[str, str]]:
+    of_order: dict[str, list[str]] = {}
+    for each in rounds:
+        of_order.setdefault(str(each.order), []).append(_cell(each.is_warmup))
+    ranks = {name: rank for rank, name in enumerate((*POSITIONS, PERIOD, SECOND_APP))}
+    last, number = ("", 0, 0), 0
+    for row in rows:
+        if "is_warmup" not in row:
+            place = row["order"], ranks[row["position"]], int(row["hold_ns"])
+            is_same = place[0] == last[0]
+            number = number + (place[1:] <= last[1:]) if is_same else 0
+            last = place
+            row["is_warmup"] = of_order[row["order"]][number]
+        yield row
+
+
 def _add_pairs(histogram: Histogram, pairs: Sequence[tuple[int, int]]) -> None:
     values, times = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    if (times < 0).any():
-        raise ValueError("a count is negative")
-    histogram.add(np.repeat(values[values < 0], times[values < 0]))
-    histogram.add_times(values[values >= 0], times[values >= 0])
+    if min(each for _, each in pairs) < 0 or sum(each for _, each in pairs) >= _MAX_COUNT:
+        raise ValueError("a count is negative, or more than a run can have")
+    histogram.add_times(values, times)
 
 
 def _histogram(each: Round, position: str) -> Histogram:

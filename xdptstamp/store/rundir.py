@@ -81,14 +81,13 @@ class RunDir:
 def create_run(output_dir: Path | None, info: RunInfo) -> RunDir:
     """Make a new run folder and its first ``run.json``.
 
-    :param output_dir: where run folders go; None: ``XDPTSTAMP_OUTPUT_DIR``, else ``results``.
+    :param output_dir: where run folders go; None: see :func:`output_base`.
     :param info: names the folder by ``started_utc``, ``dut["hostname"]`` (else that of here),
         ``nic["ifname"]``, ``kind`` and ``label``; an empty ``run_id`` becomes the folder's name.
     :return: the folder, locked, to be closed.
     :raises RunFileError: If it cannot be made.
     """
-    base = output_dir or Path(os.environ.get("XDPTSTAMP_OUTPUT_DIR") or "results")
-    path = base
+    path = base = output_base(output_dir)
     try:
         make_dirs(base)
         path = _make_unique_dir(base.absolute(), _folder_name(info))
@@ -103,6 +102,11 @@ def create_run(output_dir: Path | None, info: RunInfo) -> RunDir:
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def output_base(output_dir: Path | None) -> Path:
+    """Where run folders are: ``output_dir``, else ``XDPTSTAMP_OUTPUT_DIR``, else ``results``."""
+    return output_dir or Path(os.environ.get("XDPTSTAMP_OUTPUT_DIR") or "results")
 
 
 def encode_info(info: RunInfo) -> bytes:
@@ -131,7 +135,7 @@ def is_being_written(path: Path) -> bool:
     :raises OSError: If the lock cannot be tried.
     """
     try:
-        lock_fd = os.open(path / LOCK_NAME, os.O_RDONLY)
+        lock_fd = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:

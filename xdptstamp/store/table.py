@@ -8,14 +8,15 @@ column says its unit, clock and meaning.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from xdptstamp.sample import COLUMNS_OF_KIND, NULL, SAMPLE_DTYPE, Batch, Cause, Column, column
+from xdptstamp.sample import COLUMNS_OF_KIND, NULL, Batch, Cause, Column, column
 from xdptstamp.store.buffers import from_numpy, from_text, to_numpy
+from xdptstamp.store.selection import Field, fields_of
 
 #: Rows read, converted or compressed at a time: bounds the memory of all of it.
 CHUNK_ROWS = 65_536
@@ -31,17 +32,44 @@ def schema_of_kind(kind: str) -> Any:
 
 def schema_of(names: Sequence[str], kind: str) -> Any:
     """The ``pyarrow.Schema`` of these columns of a kind of run."""
-    return pa.schema([_field(column(name)) for name in names], metadata={"kind": kind})
+    return schema_of_fields(fields_of(names, "ns"), kind)
 
 
-def file_type(item: Column) -> str:
+def schema_of_fields(
+    fields: Sequence[Field], kind: str, extra: Mapping[str, str] | None = None
+) -> Any:
+    """The ``pyarrow.Schema`` of an export.
+
+    :param extra: metadata of the whole.
+    """
+    return pa.schema([_field(each) for each in fields], metadata={"kind": kind, **(extra or {})})
+
+
+def repeating(schema: Any) -> list[str]:
+    """The columns whose values are worth a dictionary in a file.
+
+    Times and addresses hardly repeat: a dictionary of them costs more than it saves.
+    """
+    return [each.name for each in schema if each.type != pa.int64()]
+
+
+def file_type(item: Column | Field) -> str:
     """The type of a column in Parquet, in words."""
     return "dictionary<string>" if item.name == "cause" else str(_arrow_type(item))
 
 
 def to_arrow(batch: Batch, schema: Any) -> Any:
     """A ``pyarrow.RecordBatch`` of the columns of ``schema``."""
-    arrays = [_to_array(batch[field.name], column(field.name)) for field in schema]
+    return to_records(batch, fields_of(schema.names, "ns"), schema)
+
+
+def to_records(batch: Batch, fields: Sequence[Field], schema: Any, zero_ns: int = 0) -> Any:
+    """A ``pyarrow.RecordBatch`` of an export.
+
+    :param schema: that of ``fields``.
+    :param zero_ns: time 0 of the run, for relative times.
+    """
+    arrays = [_to_array(each, *each.values(batch, zero_ns)) for each in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -60,23 +88,24 @@ def to_batch(records: Any, columns: Sequence[str]) -> Batch:
     return batch
 
 
-def _field(item: Column) -> Any:
-    meta = {"unit": item.unit, "clock": item.clock, "meaning": item.meaning}
+def _field(item: Field) -> Any:
+    meta = {"unit": item.unit, "clock": item.column.clock, "meaning": item.meaning}
     present = {key: value for key, value in meta.items() if value}
-    return pa.field(item.name, _arrow_type(item), nullable=item.is_nullable, metadata=present)
+    kind = _arrow_type(item)
+    return pa.field(item.name, kind, nullable=item.column.is_nullable, metadata=present)
 
 
-def _arrow_type(item: Column) -> Any:
+def _arrow_type(item: Column | Field) -> Any:
     if item.name == "cause":
         return pa.dictionary(pa.int32(), pa.string())
-    return pa.from_numpy_dtype(SAMPLE_DTYPE[item.name])
+    return pa.from_numpy_dtype(np.dtype(item.dtype))
 
 
-def _to_array(values: Any, item: Column) -> Any:
+def _to_array(item: Field, values: Any, is_valid: Any) -> Any:
     if item.name == "cause":
         indices = values.astype(np.int32) - 1
         return pa.DictionaryArray.from_arrays(from_numpy(indices, indices >= 0), _words())
-    return from_numpy(values, values != NULL if item.is_nullable else None)
+    return from_numpy(values, is_valid)
 
 
 @functools.cache
@@ -99,9 +128,12 @@ def _from_words(array: Any) -> Any:
         array = array.dictionary_encode()
     if not pa.types.is_dictionary(array.type):
         raise ValueError(f"column cause has type {array.type}, not words")
+    if array.type.index_type != pa.int32():
+        raise ValueError(f"column cause has indices of type {array.type.index_type}, not int32")
     words = array.dictionary.to_pylist()
     unknown = set(words) - set(_WORDS)
     if unknown:
-        raise ValueError(f"column cause holds unknown words: {', '.join(sorted(unknown))}")
+        named = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"column cause holds unknown words: {named}")
     values = np.array([*(Cause[word.upper()] for word in words), Cause.NONE], np.uint8)
     return values[to_numpy(array.indices, np.dtype(np.int32), len(words))]

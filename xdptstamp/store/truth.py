@@ -19,7 +19,8 @@ from xdptstamp.run import Run
 from xdptstamp.runinfo import Warning
 from xdptstamp.sample import Batch
 from xdptstamp.store.export import check_new_file, publish
-from xdptstamp.store.files import file_error, hidden_tmp, new_file
+from xdptstamp.store.files import check_regular, file_error, hidden_tmp, new_file, read_error
+from xdptstamp.store.shapes import TRUTH, check_shape, parse_json
 
 TABLE_NAME, TRUTH_NAME = "truth.parquet", "truth.json"
 
@@ -56,15 +57,27 @@ def truth_warnings(path: Path) -> list[Warning]:
 
     :raises RunFileError: If ``truth.json`` is damaged or cannot be read.
     """
+    truth = read_truth(path)
+    return [] if truth is None else [Warning.from_json(each) for each in truth["warnings"]]
+
+
+def read_truth(path: Path) -> dict[str, Any] | None:
+    """The content of ``truth.json`` of the run in folder ``path``; None: it has none.
+
+    :raises RunFileError: If it is damaged or cannot be read.
+    """
     file = path / TRUTH_NAME
     try:
-        return [Warning(**warning) for warning in json.loads(file.read_bytes())["warnings"]]
+        check_regular(file)
+        truth = parse_json(file.read_bytes())
+        check_shape(truth, TRUTH)
     except FileNotFoundError:
-        return []
+        return None
     except OSError as error:
-        raise file_error(file, "read the truth", error) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFileError(file, f"damaged, or not of this xdptstamp: {error!r}") from error
+        raise read_error(file, "read the truth", error) from error
+    except ValueError as error:
+        raise RunFileError(file, f"damaged, or not of this xdptstamp: {error}") from error
+    return truth
 
 
 def _write_table(file: Path, kind: str, table: Batch) -> None:

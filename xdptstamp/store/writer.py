@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xdptstamp.sample import SAMPLE_DTYPE, Batch, column
+from xdptstamp.sample import SAMPLE_DTYPE, Batch
 from xdptstamp.store.blocks import RAW_ROW
 from xdptstamp.store.files import file_error, hidden_tmp, new_file
-from xdptstamp.store.table import CHUNK_ROWS, schema_of_kind, to_arrow
+from xdptstamp.store.table import CHUNK_ROWS, repeating, schema_of_kind, to_arrow
 
 #: A file is closed once it has this many rows, whenever the next flush is due.
 FILE_ROWS = 8 * CHUNK_ROWS
@@ -101,9 +101,7 @@ class SampleWriter:
 
     def _open(self) -> Any:
         sink = self._file.enter_context(new_file(hidden_tmp(self._path())))
-        # Times and addresses hardly repeat: a dictionary of them costs more than it saves.
-        is_wide = {name: column(name).dtype == "i8" for name in self._schema.names}
-        few = [name for name, wide in is_wide.items() if not wide]
+        few = repeating(self._schema)
         return pq.ParquetWriter(sink, self._schema, compression="zstd", use_dictionary=few)
 
     # On an error the half-written file goes, and the disk has its room back.

@@ -51,11 +51,14 @@ def _comparison_text(comparison: dict[str, Any]) -> str:
     offset_ns = samples["phc_ns"][0] - samples["tai_ns"][0]
     worst_ns = max(samples["uncertainty_ns"])
     text = f"{offset_text(offset_ns)} (+-{us(samples['uncertainty_ns'][0])} us) at first"
-    if comparison.get("drift_ppb") is not None:
-        drift = drift_text(comparison["drift_ppb"], comparison["drift_uncertainty_ppb"])
-        text += f", drifting by {drift}"
-    text += f"; {len(samples['tai_ns'])} samples, {comparison['method']}, "
-    return text + f"the worst +-{us(worst_ns)} us: {comparison['uncertainty']}"
+    drift = comparison.get("drift_ppb"), comparison.get("drift_uncertainty_ppb")
+    if drift[0] is not None and drift[1] is not None:
+        text += f", drifting by {drift_text(drift[0], drift[1])}"
+    # A run that was killed has the samples, and perhaps nothing else of the comparison.
+    method = comparison.get("method") or samples["method"][0]
+    text += f"; {len(samples['tai_ns'])} samples, {method}, the worst +-{us(worst_ns)} us"
+    uncertainty = comparison.get("uncertainty")
+    return f"{text}: {uncertainty}" if uncertainty else text
 
 
 def refusal(info: RunInfo, start: str, end: str) -> str | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from xdptstamp.errors import UnsupportedError
 from xdptstamp.runinfo import RunInfo
@@ -36,6 +36,8 @@ from xdptstamp.text.summary import format_summary
 _FILL_AHEAD = 128
 # The selftest's poll() comes back empty after this time.
 _POLL_NS = 1_000_000_000
+
+CLOSING_LINE = "detaching bpf program...."
 
 
 class HwmetaOutput:
@@ -50,23 +52,15 @@ class HwmetaOutput:
 
         :raises UnsupportedError: If the run is not a ping-pong: the selftest knows no other.
         """
-        if info.kind != "ping-pong":
-            raise UnsupportedError("--format hwmeta", "a ping-pong run", f"a {info.kind} run")
+        check_kind(info)
         write_lines(note_lines(info), sys.stderr)
         write_lines(opening_lines(info))
 
     def batch(self, batch: Batch, summary: Summary, status: dict[str, int]) -> None:
         """Write one block for each packet."""
         poll = poll_line(1, status)
-        lines: list[str] = []
-        names = batch.dtype.names or ()
-        # Plain integers: reading a field of a NumPy row costs more than printing it.
-        for row in batch.tolist():
-            sample = dict(zip(names, row, strict=True))
-            queue_id = sample["queue_id"]
-            lines += [poll, *packet_block(sample, self._num_printed[queue_id])]
-            self._num_printed[queue_id] += 1
-        write_lines(lines)
+        blocks = packet_blocks(batch, self._num_printed)
+        write_lines(line for block in blocks for line in (poll, *block))
         self._last_ns = time.monotonic_ns()
 
     def tick(self, summary: Summary, status: dict[str, int]) -> None:
@@ -78,8 +72,34 @@ class HwmetaOutput:
 
     def end(self, info: RunInfo, summary: Summary) -> None:
         """Close as the selftest does; the summary to stderr."""
-        write_lines(["detaching bpf program...."])
+        write_lines([CLOSING_LINE])
         write_lines(format_summary(info, summary), sys.stderr)
+
+
+def check_kind(info: RunInfo) -> None:
+    """Refuse a run whose packets the selftest has no lines for.
+
+    :raises UnsupportedError: If it is not a ping-pong.
+    """
+    if info.kind != "ping-pong":
+        raise UnsupportedError("--format hwmeta", "a ping-pong run", f"a {info.kind} run")
+
+
+def recorded_lines(info: RunInfo, batches: Iterable[Batch]) -> Iterator[list[str]]:
+    """The lines of a run that is over, some at a time.
+
+    What the BPF program had counted when a packet was read is not recorded: the poll() of each
+    packet is left out, and the one at the end says what was counted in all.
+    """
+    num_printed: Counter[int] = Counter()
+    yield opening_lines(info)
+    for batch in batches:
+        yield [line for block in packet_blocks(batch, num_printed) for line in block]
+    counts = {name: count for name, count in info.counts.items() if isinstance(count, int)}
+    refused = info.counts.get("refused_by") or {}
+    counts |= {f"refused_{name}": count for name, count in refused.items()}
+    polled = [poll_line(0, counts)] if "redirected" in counts else []
+    yield [*polled, CLOSING_LINE]
 
 
 def note_lines(info: RunInfo) -> list[str]:
@@ -105,6 +125,20 @@ def poll_line(num_ready: int, status: dict[str, int]) -> str:
     refused = sum(count for key, count in status.items() if key.startswith("refused_"))
     redirected = status.get("redirected", status.get("received", 0))
     return f"poll: {num_ready} (0) skip={passed} fail={refused} redir={redirected}"
+
+
+def packet_blocks(batch: Batch, num_printed: Counter[int]) -> Iterator[list[str]]:
+    """The lines of each packet.
+
+    :param num_printed: packets of each queue that were printed before; counted on.
+    """
+    names = batch.dtype.names or ()
+    # Plain integers: reading a field of a NumPy row costs more than printing it.
+    for row in batch.tolist():
+        sample = dict(zip(names, row, strict=True))
+        queue_id = sample["queue_id"]
+        yield packet_block(sample, num_printed[queue_id])
+        num_printed[queue_id] += 1
 
 
 def packet_block(sample: Mapping[str, int], index: int) -> list[str]:

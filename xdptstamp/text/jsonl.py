@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from xdptstamp.histogram import Histogram
 from xdptstamp.runinfo import RunInfo
-from xdptstamp.sample import COLUMNS_OF_KIND, NULL, Batch, Cause, column
+from xdptstamp.sample import COLUMNS_OF_KIND, Batch, Cause
 from xdptstamp.stats import Summary
+from xdptstamp.store.selection import Field, fields_of
 from xdptstamp.text.intervals import QUANTILES, refusal
 from xdptstamp.text.lines import write_lines
 from xdptstamp.text.summary import warning_lines
@@ -53,11 +55,22 @@ class JsonlOutput:
 
 def sample_lines(kind: str, batch: Batch) -> list[str]:
     """One JSON object for each sample, with the columns of ``kind``."""
-    names = COLUMNS_OF_KIND[kind]
+    return object_lines(fields_of(COLUMNS_OF_KIND[kind], "ns"), batch, head='"type":"sample",')
+
+
+def object_lines(
+    fields: Sequence[Field], batch: Batch, zero_ns: int = 0, *, head: str = ""
+) -> list[str]:
+    """One JSON object for each sample, with these fields.
+
+    :param zero_ns: time 0 of the run, for relative times.
+    :param head: members that each object begins with, with their commas.
+    """
     # Filled in by hand: a flood gives tens of thousands of lines a second.
-    members = ",".join(f'"{name}":%s' for name in names)
-    line = f'{{"type":"sample",{members}}}'
-    return [line % row for row in zip(*(_json_values(batch, name) for name in names), strict=True)]
+    members = ",".join(f'"{field.name}":%s' for field in fields)
+    line = f"{{{head}{members}}}"
+    columns = (_json_values(field, batch, zero_ns) for field in fields)
+    return [line % row for row in zip(*columns, strict=True)]
 
 
 def summary_json(info: RunInfo, summary: Summary) -> dict[str, Any]:
@@ -78,38 +91,39 @@ def summary_json(info: RunInfo, summary: Summary) -> dict[str, Any]:
 def _interval_json(info: RunInfo, summary: Summary, name: str) -> dict[str, Any]:
     reason, histogram = refusal(info, name), summary.intervals.get(name, Histogram())
     if reason:
-        return {"count": summary.num_ends[name], "refused": reason}
+        return {"count": summary.num_ends.get(name, histogram.count), "refused": reason}
     across: dict[str, Any] = {}
     if name in summary.num_ends:
         across["left_out"] = summary.num_ends[name] - histogram.count
-    if not histogram.count:
-        return {"count": 0, **across}
-    if name in summary.uncertainties:
+    if histogram.count and name in summary.uncertainties:
         sure = summary.uncertainties[name]
         across["uncertainty_ns"] = {"p50": sure.quantile(0.5), "max": sure.max}
-    shares: dict[str, int | None] = {
+    return {**histogram_json(histogram), **across}
+
+
+def histogram_json(histogram: Histogram) -> dict[str, int | None]:
+    """Count, minimum, percentiles and maximum, in nanoseconds; of none the count alone."""
+    if not histogram.count:
+        return {"count": 0}
+    shares = {
         title: histogram.quantile(share) if histogram.is_supported(share) else None
         for title, share in QUANTILES
     }
-    return {
-        "count": histogram.count,
-        "min": histogram.min,
-        **shares,
-        "max": histogram.max,
-        **across,
-    }
+    return {"count": histogram.count, "min": histogram.min, **shares, "max": histogram.max}
 
 
 # A column as JSON values; `null` where one is missing.
-def _json_values(batch: Batch, name: str) -> list[str]:
-    values = batch[name].tolist()
-    if name == "cause":
-        return [_CAUSE_WORDS[value] for value in values]
-    if batch.dtype[name].kind == "b":
-        return ["true" if value else "false" for value in values]
-    if column(name).is_nullable:
-        return ["null" if value == NULL else str(value) for value in values]
-    return [str(value) for value in values]
+def _json_values(field: Field, batch: Batch, zero_ns: int) -> list[str]:
+    values, is_valid = field.values(batch, zero_ns)
+    if field.name == "cause":
+        return [_CAUSE_WORDS[value] for value in values.tolist()]
+    if values.dtype.kind == "b":
+        return ["true" if value else "false" for value in values.tolist()]
+    texts = [str(value) for value in values.tolist()]
+    if is_valid is None or is_valid.all():
+        return texts
+    pairs = zip(texts, is_valid.tolist(), strict=True)
+    return [text if is_there else "null" for text, is_there in pairs]
 
 
 # `default`: paths in the run info; `allow_nan`: NaN is not JSON.

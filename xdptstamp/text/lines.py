@@ -58,21 +58,27 @@ def percent(part: int, whole: int) -> str:
     return f"{thousandths // 1000}.{thousandths % 1000:03d} %"
 
 
-def wrap(text: str, indent: str = "", hang: str | None = None) -> list[str]:
-    """``text`` broken at spaces (a word longer than a line is cut)."""
+def wrap(
+    text: str, indent: str = "", hang: str | None = None, *, keeps_words: bool = False
+) -> list[str]:
+    """``text`` broken at spaces.
+
+    :param keeps_words: let a word that is longer than a line stand out; else it is cut.
+    """
     return textwrap.wrap(
         ascii_text(text),
         WIDTH,
         initial_indent=indent,
         subsequent_indent=indent if hang is None else hang,
         break_on_hyphens=False,
+        break_long_words=not keeps_words,
     ) or [indent.rstrip()]
 
 
-def pair(key: str, value: object, width: int = 12) -> list[str]:
-    """``key   value``, the value wrapped under itself."""
+def pair(key: str, value: object, width: int = 12, *, keeps_words: bool = False) -> list[str]:
+    """``key   value``, the value wrapped under itself; see :func:`wrap`."""
     head = f"{ascii_text(key):<{width}} "
-    return wrap(str(value), head, " " * len(head))
+    return wrap(str(value), head, " " * len(head), keeps_words=keeps_words)
 
 
 def path_lines(key: str, path: object) -> list[str]:

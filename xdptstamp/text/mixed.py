@@ -11,7 +11,7 @@ from xdptstamp.rounds import Round, Setting
 from xdptstamp.runinfo import RunInfo
 from xdptstamp.stats import Summary
 from xdptstamp.text.clocks import clock_pairs
-from xdptstamp.text.intervals import interval_lines
+from xdptstamp.text.intervals import Spreads, interval_lines
 from xdptstamp.text.lines import book, duration, pair, stamp_words, wrap
 from xdptstamp.text.mixed_tables import (
     bandwidth_lines,
@@ -40,32 +40,42 @@ _PARTNER_KEYS = ("host", "address", "remote_v4", "remote_v6", "mac", "remote_typ
 
 
 def format_mixed(
-    info: RunInfo, settings: Sequence[Setting], rounds: Sequence[Round], summary: Summary
+    info: RunInfo,
+    settings: Sequence[Setting],
+    rounds: Sequence[Round],
+    summary: Summary,
+    *,
+    details: Sequence[str] = (),
+    spreads: Spreads | None = None,
 ) -> list[str]:
     """The final text of a ``mixed`` run.
 
     :param summary: of the samples recorded.
+    :param details: lines to put below the header.
+    :param spreads: how sure the percentiles of the intervals are.
     :return: ASCII lines of at most 72 columns; only a longer path stands whole on a line.
     """
     lines = [f"xdptstamp {info.kind}: {stamp_words(info.timestamps)}"]
-    for key, value in _header_pairs(info, rounds):
+    for key, value in mixed_header_pairs(info, rounds):
         lines += pair(key, value)
     blocks = (
+        details,
         bandwidth_lines(info, settings, rounds),
         timestamp_lines(info, settings, rounds),
         hold_lines(info, settings, rounds),
-        _interval_lines(info, summary),
-        _packet_lines(settings, rounds),
-        _sample_lines(summary),
+        _interval_lines(info, summary, spreads),
+        book_lines(settings, rounds),
+        sample_lines(summary),
     )
     for block in blocks:
         lines += ["", *block] if block else []
     return [*lines, *warning_block(info), *path_block(info)]
 
 
-def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str, object]]:
+def mixed_header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str, object]]:
+    """What ran, where and how, as titles and values."""
     yield from run_pairs(info)
-    yield "machine", _machine(info)
+    yield "machine", machine_text(info)
     yield "kernel", info.dut.get("kernel_release", "?")
     yield "interface", _interface(info)
     for key, title in _OBTAINED.items():
@@ -84,7 +94,8 @@ def _header_pairs(info: RunInfo, rounds: Sequence[Round]) -> Iterator[tuple[str,
     yield from clock_pairs(info)
 
 
-def _machine(info: RunInfo) -> str:
+def machine_text(info: RunInfo) -> str:
+    """CPU, architecture, number of CPUs of the DUT."""
     dut = info.dut
     parts = [dut.get("cpu_model") or "unknown CPU", dut.get("machine")]
     parts.append(f"{dut['num_cpus']} CPUs" if dut.get("num_cpus") else None)
@@ -134,8 +145,8 @@ def _partner(info: RunInfo) -> str:
     return " ".join(dict.fromkeys(str(value) for value in known if value)) or "none named"
 
 
-# Where packets went, over all settings; pause frames and refusals, which look like cost.
-def _packet_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[str]:
+def book_lines(settings: Sequence[Setting], rounds: Sequence[Round]) -> list[str]:
+    """Where packets went, over all settings; pause frames and refusals, which look like cost."""
     own = measured(rounds)
     counts = totals(settings, rounds)
     for name in ("requested", "stamped", BANDWIDTH_PPM):
@@ -156,12 +167,13 @@ def _counter_rows(title: str, books: Iterable[dict[str, int]]) -> list[tuple[str
 
 
 # In copy mode the hold time says it all: the stamp is taken where the packet is let go.
-def _interval_lines(info: RunInfo, summary: Summary) -> list[str]:
+def _interval_lines(info: RunInfo, summary: Summary, spreads: Spreads | None) -> list[str]:
     is_shown = info.timestamps == "hardware" and summary.num_samples
-    return interval_lines(info, summary) if is_shown else []
+    return interval_lines(info, summary, spreads) if is_shown else []
 
 
-def _sample_lines(summary: Summary) -> list[str]:
+def sample_lines(summary: Summary) -> list[str]:
+    """How many samples there are; nothing of none."""
     if not summary.num_samples:
         return []
     text = f"samples recorded: {summary.num_samples:,}"

@@ -51,6 +51,11 @@ class _Table:
     columns: tuple[tuple[str, int], ...]
     name_width: int = _NAME_WIDTH
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Those of the columns."""
+        return tuple(title for title, _ in self.columns)
+
     def head(self, name: str) -> str:
         """The line of titles."""
         return self._line(name, [title for title, _ in self.columns])
@@ -71,11 +76,12 @@ class _Table:
         return line + "".join(cells("", [v], 0, w) for v, w in zip(values, widths, strict=True))
 
 
-_BANDWIDTH = _Table(
+#: Titles of the bandwidth table and of that of hold times.
+BANDWIDTH = _Table(
     (("Mpps", 9), ("Gbit/s", 9), ("%link", 7), ("vs 0:1 [95 %]", 21), ("user", 7), ("sys", 7))
 )
 _TIMESTAMPS = _Table((("requested", 17), ("stamped", 17), ("missing", 16), ("% stamped", 10)))
-_HOLD = _Table((("p50", 12), ("p99", 12), ("p99.9", 12), ("max", 15)), name_width=21)
+HOLD = _Table((("p50", 12), ("p99", 12), ("p99.9", 12), ("max", 15)), name_width=21)
 
 
 def setting_name(setting: Setting) -> str:
@@ -106,16 +112,17 @@ def bandwidth_lines(info: RunInfo, settings: _Settings, rounds: _Rounds) -> list
     if not found:
         return ["bandwidth: no round was measured"]
     title = f"bandwidth: {source_words(sources(rounds))}; {stamp_words(info.timestamps)}"
-    lines = [*wrap(title, "", "  "), _BANDWIDTH.head(" size ratio")]
+    lines = [*wrap(title, "", "  "), BANDWIDTH.head(" size ratio")]
     for rate in found:
         setting = settings[rate.setting]
-        lines += _BANDWIDTH.row(setting_name(setting), _bandwidth_values(setting, rate))
-    for note in _bandwidth_notes(settings, found):
+        lines += BANDWIDTH.row(setting_name(setting), bandwidth_values(setting, rate))
+    for note in bandwidth_notes(settings, found):
         lines += wrap(note, "  ", "   ")
     return lines
 
 
-def _bandwidth_values(setting: Setting, rate: Rate) -> list[str]:
+def bandwidth_values(setting: Setting, rate: Rate) -> list[str]:
+    """The cells of one setting in the bandwidth table."""
     return [
         _figures(rate.pps / 1e6),
         _figures(rate.wire_bps / 1e9),
@@ -140,7 +147,8 @@ def _ratio_text(ratio: Ratio | None) -> str:
     return f"{ratio.point:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
-def _bandwidth_notes(settings: _Settings, found: Sequence[Rate]) -> Iterator[str]:
+def bandwidth_notes(settings: _Settings, found: Sequence[Rate]) -> Iterator[str]:
+    """What the reader of that table must know."""
     yield (
         f"(Mpps: median of {_rounds([r.num_rounds for r in found])}; Gbit/s: on the wire, "
         "with preamble, gap and FCS; user, sys: CPU ns per packet sent)"
@@ -168,22 +176,22 @@ def _rounds(numbers: Sequence[int], kind: str = "") -> str:
 
 def timestamp_lines(info: RunInfo, settings: _Settings, rounds: _Rounds) -> list[str]:
     """What was requested, what came, and why the rest did not."""
-    causes = _causes_seen(rounds)
+    causes = causes_seen(rounds)
     lines = [f"timestamps: {stamp_words(info.timestamps)}", _TIMESTAMPS.head(" size ratio")]
     for index, setting in enumerate(settings):
         own = measured(rounds, index)
         if own:
             lines += _timestamp_row(setting, own, causes)
-            lines += _second_app_lines(own, merged_latency(rounds, index), info.timestamps)
-    lines += _sharing_notes(settings)
+            lines += second_app_lines(own, merged_latency(rounds, index), info.timestamps)
+    lines += sharing_notes(settings)
     counters = reconciliation_lines(info)
     if not counters and info.timestamps == "software":
         counters = ["  (software stamps: no counter of a driver knows them)"]
     return lines + counters
 
 
-# Causes that any setting has: shown for all, so that a zero is read as one.
-def _causes_seen(rounds: _Rounds) -> list[str]:
+def causes_seen(rounds: _Rounds) -> list[str]:
+    """Causes that any setting has: shown for all, so that a zero is read as one."""
     seen = sum_counts(each.causes for each in measured(rounds))
     return [name for name, count in seen.items() if count]
 
@@ -202,7 +210,8 @@ def _timestamp_row(setting: Setting, own: _Rounds, causes: Sequence[str]) -> lis
     return lines + (wrap("  ".join(pairs), "      ") if pairs else [])
 
 
-def _second_app_lines(own: _Rounds, latency: Histogram, timestamps: str) -> list[str]:
+def second_app_lines(own: _Rounds, latency: Histogram, timestamps: str) -> list[str]:
+    """The books of the second app beside a setting, and its latency; none without one."""
     apps = [each.second_app for each in own if each.second_app]
     if not apps:
         return []
@@ -213,7 +222,7 @@ def _second_app_lines(own: _Rounds, latency: Histogram, timestamps: str) -> list
     lines = wrap("second app: " + "  ".join(pairs), "      ", "        ")
     if latency.count:
         # The two ends of a hardware stamp are on two clocks.
-        end = "completion" if timestamps == "hardware" else "stamp"
+        end = "stamp" if timestamps == "software" else "completion"
         titles = ("p50", "p99", "p99.9", "max")
         values = zip(titles, _quantiles(latency), strict=True)
         shown = "  ".join(f"{title}={value}" for title, value in values)
@@ -229,7 +238,8 @@ def _integers(app: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _sharing_notes(settings: _Settings) -> list[str]:
+def sharing_notes(settings: _Settings) -> list[str]:
+    """What two apps shared."""
     notes = []
     if any(setting.has_second_app for setting in settings):
         notes.append("(two queues: stamp registers shared, completion rings not)")
@@ -247,16 +257,17 @@ def hold_lines(info: RunInfo, settings: _Settings, rounds: _Rounds) -> list[str]
     lines: list[str] = []
     shown: list[str] = []
     for index, setting in enumerate(settings):
-        rows = list(_hold_rows(rounds, index))
+        rows = list(hold_rows(rounds, index))
         lines += _hold_group(setting_name(setting), rows)
         shown += [value for _, values in rows for value in values]
     if not lines:
         return [*wrap(title, "", "  "), "  (no completion was seen)"]
-    lines = [*wrap(title, "", "  "), _HOLD.head(" size ratio  position"), *lines]
-    return lines + [line for note in _hold_notes(shown) for line in wrap(note, "  ", "   ")]
+    lines = [*wrap(title, "", "  "), HOLD.head(" size ratio  position"), *lines]
+    return lines + [line for note in hold_notes(shown) for line in wrap(note, "  ", "   ")]
 
 
-def _hold_rows(rounds: _Rounds, index: int) -> Iterator[tuple[str, list[str]]]:
+def hold_rows(rounds: _Rounds, index: int) -> Iterator[tuple[str, list[str]]]:
+    """Each position of a setting with p50, p99, p99.9 and maximum; the period last."""
     reap = merged_reap(rounds, index)
     finest = reap.quantile(0.5) if reap.count else 0
     for position, histogram in merged_holds(rounds, index).items():
@@ -271,7 +282,7 @@ def _hold_group(name: str, rows: Sequence[tuple[str, list[str]]]) -> list[str]:
     lines = wrap(name) if is_long and rows else []
     for number, (position, values) in enumerate(rows):
         first = "" if number or is_long else name
-        lines += _HOLD.row(f"{first:<{_NAME_WIDTH}} {position}", values)
+        lines += HOLD.row(f"{first:<{_NAME_WIDTH}} {position}", values)
     return lines
 
 
@@ -284,7 +295,8 @@ def _quantiles(histogram: Histogram, finest_ns: int = 0) -> list[str]:
     ]
 
 
-def _hold_notes(shown: Sequence[str]) -> Iterator[str]:
+def hold_notes(shown: Sequence[str]) -> Iterator[str]:
+    """What the reader of the hold times must know; ``shown`` are all cells."""
     yield (
         "(behind: a plain packet right behind a stamped one; period: from one look at the "
         "completions to the next, no hold time is known finer than that)"

@@ -39,6 +39,18 @@ class PacketView:
         return [*head, self.stamp, *(title for title, _, _ in self.deltas)]
 
     @property
+    def needed(self) -> str:
+        """The column that a packet must have to be shown (ping: an answer)."""
+        return self.stamp if self.has_queue else "rx_app_ns"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a sample that it takes."""
+        head = ["seq", "queue_id", "len", "cause"] if self.has_queue else ["seq", "len"]
+        times = [name for _, *ends in self.deltas for name in ends]
+        return list(dict.fromkeys([*head, self.stamp, *times]))
+
+    @property
     def note(self) -> str:
         """What the deltas are."""
         if self.deltas == _MIXED_HARDWARE.deltas:
@@ -52,6 +64,7 @@ _HARDWARE = PacketView(
     "tx_hw_ns", (("rx_hw", "tx_hw_ns", "rx_hw_ns"), ("comp", "tx_app_ns", "tx_comp_ns"))
 )
 _MIXED_HARDWARE = PacketView("tx_hw_ns", (("comp", "tx_app_ns", "tx_comp_ns"),))
+_MIXED_UNSTAMPED = PacketView("tx_app_ns", (("tx_comp", "tx_app_ns", "tx_comp_ns"),))
 _SOFTWARE = PacketView(
     "tx_sw_ns",
     (
@@ -80,15 +93,14 @@ def packet_view(kind: str, timestamps: str) -> PacketView:
     """The view for a kind of run and ``RunInfo.timestamps``."""
     if kind == "ping":
         return _PING
-    if kind == "mixed" and timestamps == "hardware":
-        return _MIXED_HARDWARE
+    if kind == "mixed" and timestamps != "software":
+        return _MIXED_HARDWARE if timestamps == "hardware" else _MIXED_UNSTAMPED
     return {"hardware": _HARDWARE, "software": _SOFTWARE}.get(timestamps, _UNSTAMPED)
 
 
 def shown_packets(batch: Batch, view: PacketView) -> Batch:
-    """The packets of ``batch`` that have the stamp the view is about (ping: an answer)."""
-    needed = view.stamp if view.has_queue else "rx_app_ns"
-    return np.asarray(batch[batch[needed] != NULL])
+    """The packets of ``batch`` that have what the view is about."""
+    return np.asarray(batch[batch[view.needed] != NULL])
 
 
 def keep_first(kept: Batch, batch: Batch, view: PacketView) -> Batch:
@@ -102,8 +114,13 @@ def packet_row(view: PacketView, sample: np.void) -> list[str]:
     head = ["seq", "queue_id", "len"] if view.has_queue else ["seq", "len"]
     stamp = int(sample[view.stamp])
     row = [str(int(sample[name])) for name in head]
-    row.append(str(stamp) if stamp != NULL else Cause(int(sample["cause"])).label)
+    row.append(str(stamp) if stamp != NULL else _cause_word(sample))
     return row + [_delta(int(sample[start]), int(sample[end])) for _, start, end in view.deltas]
+
+
+def _cause_word(sample: np.void) -> str:
+    names = sample.dtype.names or ()
+    return Cause(int(sample["cause"])).label if "cause" in names else "-"
 
 
 def packet_lines(view: PacketView, packets: Batch) -> list[str]:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xdptstamp.runinfo import RunInfo, Warning
 from xdptstamp.sample import Batch, Cause, clock_of, column
 from xdptstamp.stats import Summary
 from xdptstamp.text.clocks import clock_pairs
-from xdptstamp.text.intervals import interval_lines
+from xdptstamp.text.intervals import Spreads, interval_lines
 from xdptstamp.text.lines import book, pair, path_lines, percent, stamp_words, wrap
 from xdptstamp.text.packets import packet_lines, packet_view
 
@@ -47,29 +47,39 @@ _OBTAINED = {
 }
 
 
-def format_summary(info: RunInfo, summary: Summary, packets: Batch | None = None) -> list[str]:
+def format_summary(
+    info: RunInfo,
+    summary: Summary,
+    packets: Batch | None = None,
+    *,
+    details: Sequence[str] = (),
+    spreads: Spreads | None = None,
+) -> list[str]:
     """The final text of a run.
 
     :param packets: packets to show one by one, already chosen.
+    :param details: lines to put below the header.
+    :param spreads: how sure the percentiles are.
     :return: ASCII lines of at most 72 columns; only a longer path stands whole on a line.
     """
-    lines = header_lines(info)
+    lines = [*header_lines(info), *(["", *details] if details else [])]
     if packets is not None and len(packets):
         view = packet_view(info.kind, info.timestamps)
         word = "answered" if info.kind == "ping" else "stamped"
         word = "" if info.timestamps == "none" and info.kind != "ping" else f"{word} "
         lines += ["", f"first {word}packets, {stamp_words(info.timestamps)}"]
         lines += packet_lines(view, packets)
-    for block in (_books(info), _stamps(info, summary), _counters(info)):
+    for block in (count_lines(info), stamp_lines(info, summary), counter_lines(info)):
         lines += ["", *block] if block else []
-    lines += ["", *interval_lines(info, summary), *warning_block(info), *path_block(info)]
+    lines += ["", *interval_lines(info, summary, spreads)]
+    lines += [*warning_block(info), *path_block(info)]
     return [line for text in lines for line in text.split("\n")]
 
 
 def header_lines(info: RunInfo) -> list[str]:
     """What ran, where, how, and which kind of timestamps on which clock."""
     lines = [f"xdptstamp {info.kind}: {stamp_words(info.timestamps)}"]
-    for key, value in _header_pairs(info):
+    for key, value in header_pairs(info):
         lines += pair(key, value)
     return lines
 
@@ -103,7 +113,8 @@ def book_rows(kind: str, counts: dict[str, Any]) -> list[tuple[str, int, str]]:
     ]
 
 
-def _header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
+def header_pairs(info: RunInfo) -> Iterator[tuple[str, object]]:
+    """What ran, where and how, as titles and values."""
     yield from run_pairs(info)
     if info.nic.get("ifname"):
         driver = info.nic.get("driver")
@@ -148,17 +159,23 @@ def stamp_source(info: RunInfo) -> str:
     """Which kind of Tx stamps, in which column, on which clock."""
     name = {"hardware": "tx_hw_ns", "software": "tx_sw_ns"}.get(info.timestamps)
     if name is None:
+        features = info.nic.get("features") or {}
+        is_refused = features.get("is_tx_timestamp") is False
+        if is_refused and info.obtained.get("mode") == "zero-copy":
+            return "none: the driver offers AF_XDP no Tx timestamps"
         return "none"
     clock = info.clocks.get(name, clock_of(name))
     return f"{info.timestamps.upper()}, {name}, clock {clock}: {column(name).meaning}"
 
 
-def _books(info: RunInfo) -> list[str]:
+def count_lines(info: RunInfo) -> list[str]:
+    """Where packets went; nothing where nobody counted."""
     rows = book_rows(info.kind, info.counts)
     return ["packets", *book(rows)] if rows else []
 
 
-def _stamps(info: RunInfo, summary: Summary) -> list[str]:
+def stamp_lines(info: RunInfo, summary: Summary) -> list[str]:
+    """Requested, stamped, and the cause of each missing stamp."""
     stamped, missing = summary.num_stamped, summary.num_missing
     if info.kind == "ping":
         row = ("packets stamped", stamped, percent(stamped, summary.num_samples))
@@ -179,11 +196,12 @@ def _stamps(info: RunInfo, summary: Summary) -> list[str]:
     return [stamp_words(info.timestamps), *book(rows)]
 
 
-def _counters(info: RunInfo) -> list[str]:
+def counter_lines(info: RunInfo) -> list[str]:
+    """Counters of the interface that moved, and how they agree with our books."""
     rows = [
         (name, pair_["after"] - pair_["before"], "")
         for name, pair_ in info.counters.items()
-        if pair_.get("after", 0) != pair_.get("before", 0)
+        if pair_["after"] != pair_["before"]
     ]
     lines = ["interface counters that moved", *book(rows)] if rows else []
     return lines + reconciliation_lines(info)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from xdptstamp.join import Side, Truth
 from xdptstamp.join.verdict import place_of
-from xdptstamp.text.lines import cells, path_lines, wrap
+from xdptstamp.text.lines import ascii_text, cells, path_lines, wrap
 from xdptstamp.text.summary import warning_lines
 
 _NAME_WIDTH, _CELL_WIDTH = 34, 18
@@ -15,9 +15,9 @@ _NAME_WIDTH, _CELL_WIDTH = 34, 18
 
 def truth_lines(truth: Truth) -> list[str]:
     """The books side by side, the first rows of which something is wrong, and the verdict."""
-    lines = [f"Truth (virtual I226), run {truth.run_id}"]
+    lines = wrap(f"Truth (virtual I226), run {truth.run_id}", "", "  ")
     lines += path_lines("log", truth.log + (", its last line cut" if truth.is_log_cut else ""))
-    heads = [side.direction.capitalize() for side in truth.sides]
+    heads = [ascii_text(side.direction.capitalize()) for side in truth.sides]
     lines.append(cells("", heads, _NAME_WIDTH, _CELL_WIDTH))
     for name, value in _ROWS:
         values = [value(side) for side in truth.sides]

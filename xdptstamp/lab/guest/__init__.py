@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A guest under QEMU, with the unmodified igc driver on the virtual I226, on any machine.
 
+Or with one of the NICs that QEMU emulates itself, and its driver.
+
 virtme-ng 1.42 was tried for the boot. It runs Debian's kernel under TCG with an unpacked QEMU, but:
 
 - a kernel's modules must be in the guest's root as ``/lib/modules/RELEASE``, so igc is not found of
@@ -15,5 +17,6 @@ from xdptstamp.lab.guest.channel import GuestProcess
 from xdptstamp.lab.guest.config import GuestConfig
 from xdptstamp.lab.guest.kit import KERNELS
 from xdptstamp.lab.guest.machine import Guest, GuestDiedError
+from xdptstamp.lab.guest.nics import NICS
 
-__all__ = ["KERNELS", "Guest", "GuestConfig", "GuestDiedError", "GuestProcess"]
+__all__ = ["KERNELS", "NICS", "Guest", "GuestConfig", "GuestDiedError", "GuestProcess"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xdptstamp.errors import SetupError
+from xdptstamp.lab.guest.nics import served_socket
 
 _MODULE = "xdptstamp.lab.i226"
 _LIMIT_S = 20
@@ -30,12 +31,11 @@ class DeviceServer:
     """
 
     def __init__(self, folder: Path, num_ports: int, truth: Path, options: Sequence[str]) -> None:
-        self.sockets = [folder / f"port{number}.sock" for number in range(num_ports)]
         self._control = folder / "control.sock"
         self._log = folder / "device.log"
         argv = [sys.executable, "-m", _MODULE]
-        for path in self.sockets:
-            argv += ["--socket", str(path)]
+        for number in range(num_ports):
+            argv += ["--socket", str(served_socket(folder, number))]
         argv += ["--control", str(self._control), "--truth", str(truth), *options]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -17,8 +17,13 @@ fail() {
 
 # take_port SLOT NAME...: name the interface of the NIC in that slot of PCI bus 0.
 take_port() {
-	found=$(ls "/sys/bus/pci/devices/0000:00:0$1.0/net")
-	[ -n "$found" ] || fail "igc made no interface of the NIC in slot $1"
+	found=
+	# That of a virtio NIC is below its device of the virtio bus.
+	for place in "/sys/bus/pci/devices/0000:00:0$1.0"/net/* \
+		"/sys/bus/pci/devices/0000:00:0$1.0"/virtio*/net/*; do
+		[ ! -d "$place" ] || found=${place##*/}
+	done
+	[ -n "$found" ] || fail "$DRIVER made no interface of the NIC in slot $1"
 	ip link set "$found" name "$2" || fail "cannot rename $found to $2"
 }
 
@@ -72,8 +77,9 @@ lacks=
 { grep -q 9p /proc/filesystems && [ -d /sys/bus/virtio/drivers/9pnet_virtio ]; } ||
 	lacks="$lacks CONFIG_9P_FS CONFIG_NET_9P_VIRTIO"
 [ -d /sys/class/virtio-ports ] || lacks="$lacks CONFIG_VIRTIO_CONSOLE"
-[ -d /sys/bus/pci/drivers/igc ] || lacks="$lacks CONFIG_IGC"
-[ -d /sys/class/ptp ] || lacks="$lacks CONFIG_PTP_1588_CLOCK"
+for need in $NIC_NEEDS; do
+	[ -d "${need#*:}" ] || lacks="$lacks ${need%%:*}"
+done
 [ -e /sys/kernel/btf/vmlinux ] || lacks="$lacks CONFIG_DEBUG_INFO_BTF"
 grep -q "^XDP " /proc/net/protocols || lacks="$lacks CONFIG_XDP_SOCKETS"
 if [ -n "$lacks" ]; then

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from xdptstamp.errors import SetupError, UnsupportedError
 
-#: What a guest takes: option, and the module that has it where it is not built in.
-NEEDED = {
+#: What every guest takes: option, and the module that has it where it is not built in.
+NEEDED: Mapping[str, str | None] = {
     "CONFIG_BLK_DEV_INITRD": None,
     "CONFIG_DEVTMPFS": None,
     "CONFIG_SERIAL_8250_CONSOLE": None,
@@ -25,8 +25,6 @@ NEEDED = {
     "CONFIG_VIRTIO_CONSOLE": "virtio_console",
     "CONFIG_NET_9P_VIRTIO": "9pnet_virtio",
     "CONFIG_9P_FS": "9p",
-    "CONFIG_PTP_1588_CLOCK": "ptp",
-    "CONFIG_IGC": "igc",
     "CONFIG_XDP_SOCKETS": None,
     "CONFIG_BPF_SYSCALL": None,
     "CONFIG_DEBUG_INFO_BTF": None,
@@ -93,11 +91,12 @@ def _find_modules(image: Path, release: str, named: Path | None) -> Path | None:
     return next((place.resolve() for place in places if (place / "modules.dep").is_file()), None)
 
 
-def check(kernel: Kernel) -> None:
+def check(kernel: Kernel, needed: Mapping[str, str | None]) -> None:
     """Refuse a kernel whose config or modules say that it cannot run the guest.
 
     Where no config is at hand the kernel is not refused: the guest looks for itself.
 
+    :param needed: as :data:`NEEDED`.
     :raises UnsupportedError: Names all that is lacking.
     """
     config = read_config(kernel)
@@ -105,7 +104,7 @@ def check(kernel: Kernel) -> None:
         return
     lacking = []
     files = _module_files(kernel)
-    for option, module in NEEDED.items():
+    for option, module in needed.items():
         value = config.get(option, "n")
         if value == "m" and module not in files:
             where = kernel.modules or "no folder of modules"
@@ -220,11 +219,12 @@ def _name(file: str) -> str:
     return os.path.basename(file).split(".ko", 1)[0].replace("-", "_")
 
 
-def modules_to_load(kernel: Kernel) -> list[tuple[str, bytes]]:
+def modules_to_load(kernel: Kernel, needed: Mapping[str, str | None]) -> list[tuple[str, bytes]]:
     """Name and contents (unpacked) of the modules that boot takes, each after those it needs.
 
     What is not there is taken to be built in; the guest says so if it is not.
 
+    :param needed: as :data:`NEEDED`.
     :raises SetupError: A module cannot be read or unpacked.
     """
     known = _dependencies(kernel)
@@ -236,7 +236,7 @@ def modules_to_load(kernel: Kernel) -> list[tuple[str, bytes]]:
                 visit(need)
             order[name] = None
 
-    for module in NEEDED.values():
+    for module in needed.values():
         if module:
             visit(module)
     return [(name, _read_module(known[name][0])) for name in order]

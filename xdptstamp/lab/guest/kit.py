@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from xdptstamp.errors import SetupError, UnsupportedError
-from xdptstamp.lab.guest.kernel import Kernel, find_kernel
+from xdptstamp.lab.guest.kernel import Kernel, check, find_kernel
 
 #: Names of the kernels that the kit has.
 KERNELS = ("recent", "6.12")
@@ -25,15 +26,24 @@ def kit_dir() -> Path:
     return (Path(cache) if cache else _PROJECT / ".cache").absolute() / "guest"
 
 
-def kit_kernel(name: str, modules: Path | None = None) -> Kernel:
+def kit_kernel(name: str, needed: Mapping[str, str | None], modules: Path | None = None) -> Kernel:
     """A kernel of :data:`KERNELS`.
 
-    :raises SetupError: It has not been fetched.
+    :param needed: as :data:`xdptstamp.lab.guest.kernel.NEEDED`.
+    :raises SetupError: It has not been fetched, or by an older kit, which had fewer modules.
     """
     folder = kit_dir() / f"kernel-{name}"
+    command = f"scripts/guest_kit {name}"
     if not folder.is_dir():
-        raise _missing(f"kernel {name}", folder, f"scripts/guest_kit {name}")
-    return find_kernel(folder / "vmlinuz", modules or folder)
+        raise _missing(f"kernel {name}", folder, command)
+    if modules is not None:
+        return find_kernel(folder / "vmlinuz", modules)
+    kernel = find_kernel(folder / "vmlinuz", folder)
+    try:
+        check(kernel, needed)
+    except UnsupportedError as error:
+        raise _missing(f"kernel {name} with {error.needs}", folder, command) from None
+    return kernel
 
 
 def busybox() -> Path:

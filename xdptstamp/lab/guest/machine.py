@@ -39,7 +39,7 @@ class GuestDiedError(SetupError):
 
 
 class Guest:
-    """A guest with the virtual I226, a context manager: up when the block is entered, gone after.
+    """A guest with its NIC, a context manager: up when the block is entered, gone after.
 
     Commands run as root in it, with the host's files, of which they can write those below
     ``output_dir`` alone. Several may run at once, from several threads.
@@ -57,7 +57,7 @@ class Guest:
 
     def __enter__(self) -> Guest:
         kernel = self._kernel = self.config.find_kernel()
-        check(kernel)
+        check(kernel, self.config.needed)
         with contextlib.ExitStack() as stack:
             self._make_folders(stack)
             self._start(kernel, stack)
@@ -97,7 +97,7 @@ class Guest:
 
     @property
     def truth_path(self) -> Path:
-        """The virtual NIC's notes of what really happened."""
+        """The virtual I226's notes of what really happened; other NICs make none."""
         return (self.config.truth or self._folder / "truth.csv").absolute()
 
     @property
@@ -115,12 +115,12 @@ class Guest:
         return self._device.log if self._device is not None else ""
 
     def control(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Send a command (``{"fault": "lose-stamp", "every": 3}``) to the virtual NIC.
+        """Send a command (``{"fault": "lose-stamp", "every": 3}``) to the virtual I226.
 
         :raises SetupError: There is none, or it is gone.
         """
         if self._device is None:
-            raise SetupError("lab guest", "has no virtual NIC (num_ports is 0)")
+            raise SetupError("lab guest", "has no virtual I226 to be told anything")
         return self._device.control(command)
 
     def popen(
@@ -189,7 +189,7 @@ class Guest:
 
     def _start(self, kernel: Kernel, stack: contextlib.ExitStack) -> None:
         deadline = time.monotonic() + self.config.boot_timeout_s
-        if self.config.num_ports:
+        if self.config.num_ports and self.config.nic_kind.is_served:
             self._device = DeviceServer(
                 self._folder, self.config.num_ports, self.truth_path, self.config.device_options
             )
@@ -215,7 +215,7 @@ class Guest:
             image.write_bytes(unpacked)
         initramfs = self._folder / "initramfs"
         settings = self.config.init_settings(kernel)
-        modules = modules_to_load(kernel)
+        modules = modules_to_load(kernel, self.config.needed)
         initramfs.write_bytes(build_initramfs(kit.busybox(), modules, settings))
         return Machine(
             program=self.config.qemu or kit.find_qemu(),
@@ -227,7 +227,7 @@ class Guest:
             cpus=self.config.cpus_for(kernel),
             agent=self._folder / "agent.sock",
             writable=self.config.writable,
-            nics=self._device.sockets if self._device else (),
+            nics=self.config.nic_kind.qemu_words(self.config.num_ports, self._folder),
         )
 
     def _connect(self, listener: socket.socket, deadline: float) -> None:
@@ -249,7 +249,10 @@ class Guest:
 
     def _is_late(self) -> GuestDiedError:
         limit = f"no command could be run within {self.config.boot_timeout_s:g} s"
-        return GuestDiedError("lab guest", f"{limit} (--boot-timeout){self._last_words()}")
+        # All of it: the kernel turns in circles, or the host is slow. Next to none: it waits.
+        cpu_s = self._keeper.cpu_s() if self._keeper else 0
+        used = f"QEMU has used {cpu_s:.1f} s of processor time"
+        return GuestDiedError("lab guest", f"{limit} (--boot-timeout); {used}{self._last_words()}")
 
     def _close_line(self) -> None:
         self._is_over = True
@@ -272,7 +275,7 @@ class Guest:
         lines = self.console.rstrip().splitlines()[-_CONSOLE_LINES:]
         text = "\n  ".join(["; its console:", *lines]) if lines else "; its console is empty"
         said = self.device_log
-        return f"{text}\nThe virtual NIC said: {said}" if said else text
+        return f"{text}\nThe virtual I226 said: {said}" if said else text
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import select
 import signal
 import socket
@@ -13,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Slots of PCI bus 0; the init script finds a NIC by its own.
-NIC_SLOTS = (4, 5)
+# Of PCI bus 0, beside those of the NICs (nics.py).
 _ROOT_SLOT, _WRITABLE_SLOT, _SERIAL_SLOT = 8, 9, 10
 
 _COMMAND_LINE = " ".join(
@@ -59,7 +59,7 @@ class Machine:
     :param accel: ``kvm`` or ``tcg``.
     :param memory: in bytes.
     :param writable: the host's folder that the guest may write to.
-    :param nics: sockets of vfio-user servers, one per port.
+    :param nics: the words that make each port (:meth:`NicKind.qemu_words`).
     :param agent: the socket that the agent's port is to connect to; None: there is no such port.
     """
 
@@ -72,7 +72,7 @@ class Machine:
     cpus: int
     agent: Path | None
     writable: Path | None = None
-    nics: Sequence[Path] = field(default=())
+    nics: Sequence[Sequence[str]] = field(default=())
     kernel_words: str = ""
 
     def argv(self) -> list[str]:
@@ -97,13 +97,8 @@ class Machine:
             words += ["-device", f"virtio-serial-pci,addr={_SERIAL_SLOT:x}"]
             words += ["-chardev", f"socket,id=agent,path={_escaped(self.agent)},server=off"]
             words += ["-device", "virtserialport,chardev=agent,name=xdptstamp"]
-        for path, slot in zip(self.nics, NIC_SLOTS, strict=False):
-            device = {
-                "driver": "vfio-user-pci",
-                "socket": {"type": "unix", "path": str(path)},
-                "addr": f"{slot:x}",
-            }
-            words += ["-device", json.dumps(device)]
+        for port in self.nics:
+            words += port
         return words
 
     @staticmethod
@@ -152,6 +147,16 @@ class Keeper:
         if not ready:
             raise TimeoutError
         return listener.fileno() in ready
+
+    def cpu_s(self) -> float:
+        """Processor time of QEMU and what watches it so far, in seconds."""
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # gone since
+                words = path.read_bytes().rpartition(b")")[2].split()
+                if int(words[3]) == self._process.pid:  # its session
+                    ticks += int(words[11]) + int(words[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def exit_text(self) -> str:
         """How QEMU ended, once it has; waits for that."""
