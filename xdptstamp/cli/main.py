@@ -14,6 +14,7 @@ from xdptstamp.errors import XdptstampError, printable
 
 # name: (module, one line for --help)
 _COMMANDS = {
+    "caps": ("caps", "Say what this machine and a NIC can do, before a run."),
     "ping-pong": ("ping_pong", "Answer requests over AF_XDP and timestamp each reply (the DUT)."),
     "mixed": ("mixed", "Measure what timestamps cost: bandwidth, causes, hold time (the DUT)."),
     "ping": ("ping", "Send requests from the link partner, measure the round trip."),
