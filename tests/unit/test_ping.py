@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.unit.data_kit import info_of
+from xdptstamp.checks.ping_doubts import ping_warnings
 from xdptstamp.errors import SetupError
 from xdptstamp.measure import _ping_loop
 from xdptstamp.measure.ping import STATUS_NAMES, PingConfig, open_ping, wait_ready
 from xdptstamp.measure.stop import Stop
 from xdptstamp.sample import COLUMNS_OF_KIND, NULL
+from xdptstamp.stats import Summary
 
 ECHO = Path(__file__).with_name("ping_echo.py")
 TIMEOUT_S = 60
@@ -119,6 +122,12 @@ def check_books(result, sink, config):
         assert np.all(rows[before][both] <= rows[after][both]), (before, after)
 
 
+def warnings_of(result, **asked):
+    """What the run is doubted for."""
+    info = info_of("ping", counts=result.counts, obtained=result.obtained, asked=asked)
+    return list(ping_warnings(info, Summary("ping")))
+
+
 def counts_of(result, *names):
     return {name: result.counts[name] for name in names}
 
@@ -136,7 +145,7 @@ def test_a_fault_free_run(start_echo):
         "send_errors": {},
         "icmp_errors": {},
     }
-    assert result.warnings == []
+    assert warnings_of(result) == []
     assert set(rows["len"]) == {60}
     assert result.obtained["kernel_timestamps"] == "rx+tx"
     for name in CAPTURES:
@@ -200,8 +209,9 @@ def test_a_late_reply_does_not_make_its_request_answered(start_echo):
     assert result.counts["lost"] == 30
     assert result.counts["duplicates"] == 0
     assert list(np.sort(rows["seq"][rows["rx_app_ns"] == NULL])) == list(range(9, 300, 10))
-    assert [w.key for w in result.warnings] == ["ping-late"]
-    assert result.warnings[0].value == str(late)
+    warnings = {warning.key: warning for warning in warnings_of(result)}
+    assert list(warnings) == ["ping-late", "ping-lost"]
+    assert warnings["ping-late"].value == str(late)
 
 
 def test_a_reply_to_a_request_that_left_the_window_is_late(start_echo):
@@ -229,14 +239,18 @@ def test_losses_in_the_warmup_are_kept_apart(start_echo):
     )
     names = ("sent", "lost", "not_received", "warmup_sent", "warmup_lost", "tx_stamps_missing")
     assert tuple(counts_of(result, *names).values()) == (500, 50, 50, 95, 9, 0)
-    assert result.warnings == []
+    (warning,) = warnings_of(result)
+    assert (warning.key, warning.limit) == ("ping-lost", "0.1 %")
+    assert warning.value == "10.000 % of 500: 50 on the way or there"
+    assert "the slowest may be among them" in warning.message
+    assert warning.advice.startswith("lengthen --interval; what the DUT dropped")
 
 
 def test_the_window_bounds_a_flood_that_nobody_answers(start_echo):
     result, rows = run_ping(start_echo(drop=1), count=5000, window=512, timeout_ns=SECOND // 10)
     assert result.counts["lost"] == result.counts["not_received"] == 5000
     assert np.all(rows["tx_sw_ns"] != NULL)
-    assert [w.key for w in result.warnings] == ["ping-no-reply"]
+    assert [w.key for w in warnings_of(result)] == ["ping-no-reply"]
 
 
 # That an answered row has both stamps and a lost one none is looked at for every run.
@@ -262,7 +276,7 @@ def test_what_our_own_socket_drops_is_lost_here(start_echo):
     counts = result.counts
     assert counts["lost_here"] == counts["lost"] == counts["rx_overflow"] >= 16
     assert counts["not_received"] == 0
-    assert "ping-lost-here" in [warning.key for warning in result.warnings]
+    assert "ping-lost-here" in [warning.key for warning in warnings_of(result)]
 
 
 def test_an_ipv6_run(start_echo):
@@ -406,7 +420,7 @@ def test_a_port_that_closes_in_mid_run_is_a_result(start_echo):
     assert counts_of(result, "sent", "received") == {"sent": 200, "received": 50}
     assert result.counts["send_errors"] == {}
     assert result.counts["icmp_errors"]["ECONNREFUSED"] > 0
-    assert "ICMP errors: ECONNREFUSED" in [warning.message for warning in result.warnings]
+    assert "ICMP errors: ECONNREFUSED" in [warning.message for warning in warnings_of(result)]
 
 
 @pytest.mark.parametrize(
