@@ -21,6 +21,7 @@ _COMMANDS = {
     "sink": ("sink", "Receive and count what mixed sends (the link partner)."),
     "show": ("show", "Show a run: what was measured, how sure it is, what is doubtful."),
     "compare": ("compare", "Hold runs against each other: what differs, and how sure that is."),
+    "report": ("report", "Write runs as a page with plots, as a cover letter, as an image."),
     "export": ("export", "Write the samples of a run as CSV, Parquet, JSON or hwmeta lines."),
     "phc": ("phc", "Show, set and compare a NIC's clock."),
     "hwtstamp": ("hwtstamp", "Show, set and restore the NIC's timestamping setting."),
