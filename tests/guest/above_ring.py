@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Has as many packets in flight as xdptstamp would, and then more than it ever would.
 
-``above_ring.py IFNAME COUNT``: prints as JSON how many completed of both, and the DUT's notes.
+``above_ring.py IFNAME COUNT``: prints as JSON how many completed of both, the DUT's notes, and what
+``xdptstamp caps`` finds of the interface.
 """
 
 import contextlib
 import json
 import sys
 import time
+from dataclasses import asdict
 
+from xdptstamp.assess import assess_interface
+from xdptstamp.caps import read_interface
 from xdptstamp.dut import DutConfig, acquire
 from xdptstamp.measure.stop import Stop
 
@@ -28,6 +32,8 @@ def main(ifname, count):
         above = complete(xsk, count)
         print(json.dumps({"capacity": dut.capacity, "fitting": fitting, "above": above}))
         print(json.dumps(dut.notes))
+        findings = assess_interface(read_interface(dut.nic)).findings
+    print(json.dumps([asdict(finding) for finding in findings]))
 
 
 def complete(xsk, count):

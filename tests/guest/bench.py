@@ -17,11 +17,11 @@ from xdptstamp.store.rounds import read_rounds
 
 XDPTSTAMP = (sys.executable, "-m", "xdptstamp")
 FORKER = str(Path(__file__).with_name("forker.py"))
-FORKER_SOCKET = "/run/forker"
 CLIENT = Path(__file__).with_name("truth_client.py")
 # For a guest that shares its processors with everything else.
 LIMIT_S = 180
 FLOW = 40001
+_STATE = "ip -s link; ip neigh; grep -H -e igb -e igc -e virtio /proc/interrupts || true"
 
 
 class Bench:
@@ -76,6 +76,11 @@ class Bench:
         try:
             self.ask("probe", FLOW, 1)
             traffic()
+        except BaseException as error:
+            # Why nobody answered may stand there.
+            error.add_note(answering.stdout + answering.stderr + self.guest.console[-2000:])
+            error.add_note(self.shell(f"{_STATE}; ip netns exec {NETNS} sh -c '{_STATE}'"))
+            raise
         finally:
             answering.send_signal(signal.SIGINT)
             ended = answering.wait(LIMIT_S)
@@ -129,9 +134,9 @@ class Bench:
 @contextlib.contextmanager
 def forking(guest):
     """A shorter way to ``xdptstamp`` in the guest: the words before its own."""
-    server = guest.popen([sys.executable, FORKER, "serve", FORKER_SOCKET])
-    server.wait_for("ready", LIMIT_S)
-    yield "python3", "-I", "-S", FORKER, FORKER_SOCKET
+    server = guest.popen([sys.executable, FORKER, "serve", "/run/forker"])
+    server.wait_for("-python\n", LIMIT_S)
+    yield server.stdout.strip(), "-m", "xdptstamp"
     server.send_signal(signal.SIGKILL)
     server.wait(LIMIT_S)
 

@@ -21,7 +21,7 @@ from xdptstamp.store import open_run
 
 CLIENT = Path(__file__).with_name("truth_client.py")
 QUEUES = 4
-COUNT = 250  # on each queue
+COUNT = 1000  # on each queue
 LIMIT_S = 600
 # Flows to choose from: some of any 32 fall on each queue.
 FIRST_PORT, NUM_PORTS = 40000, 32

@@ -16,6 +16,7 @@ from tests.link.running import (
     Client,
     PingPong,
     assert_left_alone,
+    hide_library,
     one_message,
     the_run,
 )
@@ -169,21 +170,13 @@ def test_no_interface_named(run_cli):
 # -- what is not installed, or not in this kernel
 
 
-def hide(tmp_path, name):
-    """An environment whose dynamic loader finds a broken file first."""
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    (folder / name).touch()
-    return {"LD_LIBRARY_PATH": str(folder)}
-
-
 def test_without_libbpf(refused, tmp_path):
-    message = refused(4, env=hide(tmp_path, "libbpf.so.1"))
+    message = refused(4, env=hide_library(tmp_path, "libbpf.so.1"))
     assert "needs libbpf.so.1 (Debian: apt install libbpf1)" in message
 
 
 def test_libxdp_is_needed_for_the_dispatcher_alone(refused, shared_lab, popen_cli, tmp_path):
-    env = hide(tmp_path, "libxdp.so.1")
+    env = hide_library(tmp_path, "libxdp.so.1")
     assert "libxdp" in refused(4, "--dispatcher", env=env)
     without = PingPong(popen_cli, shared_lab, tmp_path / "without", "--count", 5, env=env)
     without.wait_answering()
