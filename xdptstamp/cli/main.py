@@ -18,6 +18,7 @@ _COMMANDS = {
     "ping-pong": ("ping_pong", "Answer requests over AF_XDP and timestamp each reply (the DUT)."),
     "mixed": ("mixed", "Measure what timestamps cost: bandwidth, causes, hold time (the DUT)."),
     "ping": ("ping", "Send requests from the link partner, measure the round trip."),
+    "conform": ("conform", "Judge a driver by the contract of AF_XDP Tx metadata, case by case."),
     "sink": ("sink", "Receive and count what mixed sends (the link partner)."),
     "show": ("show", "Show a run: what was measured, how sure it is, what is doubtful."),
     "compare": ("compare", "Hold runs against each other: what differs, and how sure that is."),

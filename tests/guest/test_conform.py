@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``xdptstamp conform`` on igc in zero-copy mode, and on one whose NIC does not keep its word."""
+
+import json
+
+import pytest
+
+from xdptstamp.conformance import Conformance
+from xdptstamp.lab.guest.config import PORTS
+
+#: Those that igc alone, with hardware stamps, can pass; the rest is tried in copy mode, too.
+ZERO_COPY = ("pending-stamps", "skipped-counted", "rx-stamp")
+EVERYWHERE = ("stamp-in-bounds", "completions-at-every-ratio", "completed-is-sent", "checksum")
+
+
+@pytest.fixture
+def judged(bench):
+    """``judged(key..., code=0)``: outcome and words of each case in the shared guest."""
+
+    def run(*keys, code=0):
+        words = [word for key in keys for word in ("--case", key)]
+        done = bench.xdptstamp("conform", *words, "--format", "json", code=code)
+        found = Conformance.from_json(json.loads(done.stdout))
+        assert (found.mode, found.driver, found.ended_by) == ("zero-copy", "igc", None)
+        return {result.rule.key: (result.outcome, result.seen) for result in found.results}
+
+    return run
+
+
+def test_igc_passes(judged):
+    found = judged(*ZERO_COPY, *EVERYWHERE)
+    assert {outcome for outcome, _ in found.values()} == {"pass"}, found
+    # IGC_MAX_TX_TSTAMP_REGS, igc.h.
+    assert found["pending-stamps"][1].endswith("the driver keeps 4 pending")
+
+
+def test_stamps_of_another_time_are_seen(judged, bench):
+    bench.fault("wrong-phy:by=1s")
+    found = judged("stamp-in-bounds", code=3)
+    outcome, seen = found["stamp-in-bounds"]
+    assert outcome == "fail"
+    assert seen == "64 of 64 stamps are of no time between submit and completion"
+
+
+def test_packets_that_the_wire_spoils_are_seen(judged, bench):
+    bench.fault("damage-rx:every=50", port=1)
+    found = judged("completed-is-sent", "vlan-tagged", code=3)
+    outcome, seen = found["completed-is-sent"]
+    assert outcome == "fail"
+    assert " altered, " in seen and "missing" in seen
+
+
+_ETF = "etf clockid CLOCK_TAI delta 500000 offload"
+ETF = f"""
+    tc qdisc replace dev $NETIF handle 100: parent root mqprio num_tc 2 \
+        map 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 queues 1@0 1@1 hw 0
+    tc qdisc replace dev $NETIF parent 100:1 {_ETF}
+"""
+
+ROOT_ETF = f"""
+    tc qdisc del dev $NETIF root
+    mac=$(ip netns exec $REMOTE_ARGS cat /sys/class/net/{PORTS[1]}/address)
+    ip neigh replace $REMOTE_V4 lladdr $mac dev $NETIF nud permanent
+    tc qdisc replace dev $NETIF root {_ETF}
+"""
+
+
+def test_launch_times_are_kept_where_etf_is_offloaded(judged, bench):
+    keys = ("launch-time-without-etf", "launch-time")
+    bench.xdptstamp("phc", "set")
+    assert [outcome for outcome, _ in judged(*keys).values()] == ["pass", "skip"]
+    bench.shell(ETF)
+    try:
+        found = judged(*keys)
+        # The virtual I226 keeps them to the nanosecond.
+        outcome, seen = found["launch-time"]
+        assert outcome == "pass"
+        sentence = "16 of 16 stamped, 0 of them early, 0 late: 0 to 0 ns after their time"
+        assert seen.endswith(sentence)
+        assert found["launch-time-without-etf"][0] == "pass"  # on the other queue
+        bench.xdptstamp("phc", "set", "--offset", "37s")
+        outcome, seen = judged("launch-time")["launch-time"]
+        assert outcome == "skip"
+        assert "ns off CLOCK_TAI, by which igc finds the cycle of a launch time" in seen
+        bench.xdptstamp("phc", "set")
+        # Below no mqprio it has queue 0, and lets nothing of the stack's pass, ARP neither.
+        bench.shell(ROOT_ETF)
+        assert judged("launch-time")["launch-time"][0] == "pass"
+    finally:
+        bench.xdptstamp("phc", "set")
+        bench.shell("tc qdisc del dev $NETIF root; ip neigh flush nud permanent dev $NETIF")
