@@ -120,11 +120,27 @@ def test_every_module_imports_with_what_the_wheel_requires(installed, tmp_path):
     program = (
         "import importlib, pkgutil, xdptstamp\n"
         "for module in pkgutil.walk_packages(xdptstamp.__path__, 'xdptstamp.'):\n"
-        "    importlib.import_module(module.name)\n"
-        "    print(module.name)\n"
+        "    if module.name != 'xdptstamp.pytest_plugin':  # pytest itself loads it\n"
+        "        importlib.import_module(module.name)\n"
+        "        print(module.name)\n"
     )
     names = run(folder / "bin/python", "-W", "error", "-c", program, cwd=tmp_path, env=env)
     assert "xdptstamp.errors" in names.split()
+
+
+@pytest.mark.parametrize("words", [(), ("-p", "xdptstamp.pytest_plugin")], ids=["alone", "and -p"])
+def test_installed_wheel_gives_pytest_its_fixtures(installed, tmp_path, words):
+    folder, env = installed
+    (tmp_path / "lent").mkdir()
+    lend(required_distributions(["pytest"]), tmp_path / "lent")
+    (tmp_path / "test_user.py").write_text("def test_one(xsk): pass\n")
+    text = run(
+        *(folder / "bin/python", "-W", "error", "-m", "pytest", "-rs", *words, "test_user.py"),
+        cwd=tmp_path,
+        env={**env, "PYTHONPATH": tmp_path / "lent"},
+    )
+    assert "plugins: xdptstamp-" in text
+    assert "no interface to test: name one with --xdptstamp-ifname or NETIF" in text
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
