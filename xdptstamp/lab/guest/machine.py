@@ -22,6 +22,7 @@ from xdptstamp.lab.guest import kit
 from xdptstamp.lab.guest.accel import choose_accel
 from xdptstamp.lab.guest.channel import Channel, GuestProcess, OnOutput, default_environ
 from xdptstamp.lab.guest.config import GuestConfig, compile_modules
+from xdptstamp.lab.guest.console import last_lines
 from xdptstamp.lab.guest.device import DeviceServer
 from xdptstamp.lab.guest.initramfs import build_initramfs
 from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load, unpack
@@ -29,7 +30,6 @@ from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 _QUIT_LIMIT_S = 10
 _MAX_PARENT = 64
-_CONSOLE_LINES = 40
 _SAID = "xdptstamp-guest: "
 _LACKS = "lacks: "
 
@@ -272,7 +272,7 @@ class Guest:
         return GuestDiedError("lab guest", f"the guest has ended ({how}){self._last_words()}")
 
     def _last_words(self) -> str:
-        lines = self.console.rstrip().splitlines()[-_CONSOLE_LINES:]
+        lines = last_lines(self.console)
         text = "\n  ".join(["; its console:", *lines]) if lines else "; its console is empty"
         said = self.device_log
         return f"{text}\nThe virtual I226 said: {said}" if said else text
