@@ -71,9 +71,19 @@ def test_a_signal_to_the_lab_reaches_the_command_once(popen_cli, number):
     assert done.returncode == 9
 
 
+@pytest.fixture
+def ready_and_on(tmp_path):
+    """A command that goes on after the word ``ready``.
+
+    It is no shell, which would keep a SIGINT to itself that comes right before its exec.
+    """
+    (tmp_path / "ready").write_text("ready\n")
+    return ("--", "tail", "-f", str(tmp_path / "ready"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_command_ended_by_the_signal(popen_cli, number):
-    lab = popen_cli("lab", "veth", *shell("echo ready", "exec sleep 1000"))
+def test_a_command_ended_by_the_signal(popen_cli, ready_and_on, number):
+    lab = popen_cli("lab", "veth", *ready_and_on)
     lab.wait_for("ready\n")
     lab.send_signal(number)
     assert lab.wait().returncode == 128 + number
@@ -148,8 +158,8 @@ def test_below_timeout():
     assert links() == {"lo"}
 
 
-def test_a_signal_to_the_whole_group(popen_cli):
-    lab = popen_cli("lab", "veth", *shell("echo ready", "exec sleep 1000"))
+def test_a_signal_to_the_whole_group(popen_cli, ready_and_on):
+    lab = popen_cli("lab", "veth", *ready_and_on)
     lab.wait_for("ready\n")
     lab.press_ctrl_c()
     done = lab.wait()
@@ -160,7 +170,7 @@ def test_a_signal_to_the_whole_group(popen_cli):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_any_moment_of_the_start(popen_cli, number):
     for moment in range(12):
-        lab = popen_cli("lab", "veth", *shell("exec sleep 1000"))
+        lab = popen_cli("lab", "veth", "--", "sleep", "1000")
         deadline = time.monotonic() + 0.05 * moment
         # Not a condition that could be awaited: any moment will do.
         select.select([], [], [], max(deadline - time.monotonic(), 0))
