@@ -131,16 +131,19 @@ def set_(
     _say(system.notes())
 
 
-# Setting takes as long as it takes; what that makes of it is then measured, and taken away.
+# Setting takes as long as it takes; what that makes of it is then measured, and taken away. A
+# driver may step a clock by reading and writing it, as igc_ptp_adjtime_i225() does: each step then
+# lacks the time between, which the next one takes away as well.
 def _set_to(phc: Phc, offset_ns: int) -> ClockSample:
     phc.set_ns(time.clock_gettime_ns(time.CLOCK_TAI) + offset_ns)
-    after = phc.compare()
+    after, lacks_ns = phc.compare(), 0
     for _ in range(_NUM_CORRECTIONS):
         error_ns = after.offset_ns - offset_ns
         if abs(error_ns) <= after.uncertainty_ns:
             break
-        phc.step(-error_ns)
+        phc.step(-error_ns - lacks_ns)
         after = phc.compare()
+        lacks_ns += after.offset_ns - offset_ns
     return after
 
 
