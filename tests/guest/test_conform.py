@@ -74,9 +74,8 @@ def test_launch_times_are_kept_where_etf_is_offloaded(judged, bench):
         found = judged(*keys)
         # The virtual I226 keeps them to the nanosecond.
         outcome, seen = found["launch-time"]
-        assert outcome == "pass"
-        sentence = "16 of 16 stamped, 0 of them early, 0 late: 0 to 0 ns after their time"
-        assert seen.endswith(sentence)
+        assert outcome == "pass", seen
+        assert " stamped, 0 of them early, 0 late: 0 to 0 ns after their time" in seen
         assert found["launch-time-without-etf"][0] == "pass"  # on the other queue
         bench.xdptstamp("phc", "set", "--offset", "37s")
         outcome, seen = judged("launch-time")["launch-time"]
@@ -85,7 +84,8 @@ def test_launch_times_are_kept_where_etf_is_offloaded(judged, bench):
         bench.xdptstamp("phc", "set")
         # Below no mqprio it has queue 0, and lets nothing of the stack's pass, ARP neither.
         bench.shell(ROOT_ETF)
-        assert judged("launch-time")["launch-time"][0] == "pass"
+        outcome, seen = judged("launch-time")["launch-time"]
+        assert outcome == "pass", seen
     finally:
         bench.xdptstamp("phc", "set")
         bench.shell("tc qdisc del dev $NETIF root; ip neigh flush nud permanent dev $NETIF")

@@ -238,7 +238,9 @@ def shared():
 
 def launches():
     done = exchange(num=16)
-    right = launch.Launches(done, done.found.astype(np.int64) - 300)
+    right = launch.Launches(
+        done, done.found.astype(np.int64) - 300, with_value(np.ones(16, np.bool_), 9, False)
+    )
 
     def off_by(value):
         return lambda: but(right, launch_ns=with_value(right.launch_ns, 5, value))
@@ -252,7 +254,9 @@ def launches():
 
 def launches_without_etf():
     done = exchange()
-    right = launch.Launches(done, done.found.astype(np.int64) + 2_000_000_000)
+    right = launch.Launches(
+        done, done.found.astype(np.int64) + 2_000_000_000, np.ones(NUM, np.bool_)
+    )
     kept = with_value(right.launch_ns, 5, int(done.found[5]))
     return right, [
         lambda: but(right, launch_ns=kept),
@@ -367,6 +371,17 @@ def test_what_a_broken_driver_does_fails_and_says_what_was_seen(key, number):
     assert not verdict.is_right
     assert verdict.seen
     assert verdict.seen != JUDGES[key](right).seen
+
+
+def test_a_packet_that_was_submitted_too_late_is_not_judged_and_said():
+    right, _ = launches()
+    late = but(right, launch_ns=with_value(right.launch_ns, 9, 0))
+    verdict = launch.judge_launches(late)
+    assert verdict.is_right
+    assert verdict.seen.endswith(
+        "15 of 15 stamped, 0 of them early, 0 late: 300 to 300 ns after their time; "
+        "1 more were submitted too late to be judged"
+    )
 
 
 def test_a_step_back_of_the_fast_reader_is_allowed_in_copy_mode_alone():
