@@ -29,7 +29,8 @@ def test_a_lost_stamp_times_out_and_lost_completions_are_given_up(bench):
         bench.ask("ask", 10, FLOW)
         bench.fault("lose-stamp:count=1")
         bench.ask("ask", 20, FLOW)
-        # Behind those whose completions are held; lost is that of the 6th.
+        # Behind those whose completions are held; lost is that of the 6th, counted from now on,
+        # when the NIC may not have written back the last of the 20.
         bench.fault("lose-completion:after=5,count=1")
         bench.ask("ask", 15, FLOW)
 
@@ -43,10 +44,10 @@ def test_a_lost_stamp_times_out_and_lost_completions_are_given_up(bench):
     # Those behind it had to wait, and have their stamps.
     is_given_up = rows["cause"] == Cause.LOST_BY_DRIVER
     others = np.delete(rows, np.append(np.flatnonzero(is_given_up), lost))
-    assert len(others) >= 35
+    assert len(others) >= 30
     assert (others["tx_hw_ns"] != NULL).all()
     # Those behind a completion that never comes have none either: the ring is cleaned in order.
-    assert 5 < is_given_up.sum() <= 10
+    assert 5 < is_given_up.sum() <= 15
     words = words_of(text)
     assert "timed_out 1" in words
     assert f"timed out: 1 by our books, 1 by the driver's {TIMEOUTS}: they agree" in words

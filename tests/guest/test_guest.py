@@ -246,6 +246,8 @@ def test_a_terminal_a_shell_and_its_keys(lab_guest):
     running.type("sed s/ping/pong/\nping\n")
     running.wait_for("pong\r\n")
     running.type("\x03")
+    # What was typed before the signal is thrown away with it.
+    running.wait_for("^C\r\nprompt> ")
     running.type("exit 7\n")
     code, text = running.wait()
     assert code == 7, text

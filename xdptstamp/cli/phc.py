@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from xdptstamp.phc import Phc
 
 _NS_PER_S = 1_000_000_000
-_NUM_CORRECTIONS = 3
+# A machine may be busy at any one of them.
+_NUM_CORRECTIONS, _NUM_LOOKS = 8, 3
 
 _target = click.argument("target", envvar="NETIF", required=False, metavar="[IFNAME]")
 
@@ -136,15 +137,20 @@ def set_(
 # lacks the time between, which the next one takes away as well.
 def _set_to(phc: Phc, offset_ns: int) -> ClockSample:
     phc.set_ns(time.clock_gettime_ns(time.CLOCK_TAI) + offset_ns)
-    after, lacks_ns = phc.compare(), 0
+    after, lacks_ns = _look(phc), 0
     for _ in range(_NUM_CORRECTIONS):
         error_ns = after.offset_ns - offset_ns
         if abs(error_ns) <= after.uncertainty_ns:
             break
         phc.step(-error_ns - lacks_ns)
-        after = phc.compare()
+        after = _look(phc)
         lacks_ns += after.offset_ns - offset_ns
     return after
+
+
+def _look(phc: Phc) -> ClockSample:
+    samples = (phc.compare() for _ in range(_NUM_LOOKS))
+    return min(samples, key=lambda sample: sample.uncertainty_ns)
 
 
 @command.command("compare")
