@@ -20,7 +20,7 @@ from typing import Any
 from xdptstamp.busy import governors
 from xdptstamp.drivers import pause_counters
 from xdptstamp.features import read_features
-from xdptstamp.hwtstamp import NicHwtstamp
+from xdptstamp.hwtstamp import read_hwtstamp
 from xdptstamp.nic import Nic
 
 # Boot parameters that change what is measured. Others are not kept: they may hold secrets.
@@ -119,7 +119,7 @@ def _version(distribution: str) -> str:
 def collect_nic(nic: Nic) -> dict[str, Any]:
     """The interface: identity, driver, settings, features, attached programs, hwtstamp."""
     link, driver, rings = nic.link(), nic.driver_info(), nic.ring_sizes()
-    info, hwtstamp = nic.timestamping_info(), NicHwtstamp(nic).get()
+    info, hwtstamp = nic.timestamping_info(), read_hwtstamp(nic)
     return {
         "ifname": link.ifname,
         "ifindex": link.ifindex,
@@ -151,26 +151,21 @@ def collect_counters(nic: Nic) -> dict[str, int]:
     return {**nic.statistics(), **link}
 
 
-def pause_frames(nic: Nic) -> dict[str, int]:
-    """Pause frames (flow control) of the interface now, by counter in ``ethtool -S``.
+def pause_frames(driver: str, counters: Mapping[str, int]) -> dict[str, int]:
+    """Those of ``counters`` that count pause frames (flow control).
 
-    See :func:`xdptstamp.drivers.pause_counters`. Empty: none counts them.
+    See :func:`xdptstamp.drivers.pause_counters`. Empty: none does.
     """
-    statistics = nic.statistics()
-    return {n: statistics[n] for n in pause_counters(nic.driver_info().driver, statistics)}
+    return {name: counters[name] for name in pause_counters(driver, counters)}
 
 
-def tx_packets(nic: Nic) -> tuple[str, int]:
-    """Packets of anybody that the interface has sent, and the counter's name.
+def tx_counter(kind: str, counters: Mapping[str, int]) -> str:
+    """Which of ``counters`` has the packets of anybody that the interface has sent.
 
-    Of hardware the driver's ``tx_packets``, where it has one (igc: the NIC's own count of good
-    packets); else the kernel's link counter. Named as by :func:`collect_counters`.
+    Of hardware (no ``kind``) the driver's ``tx_packets``, where it has one (igc: the NIC's own
+    count of good packets); else the kernel's link counter.
     """
-    link = nic.link()
-    statistics = {} if link.kind else nic.statistics()
-    if "tx_packets" in statistics:
-        return "tx_packets", statistics["tx_packets"]
-    return "link.tx_packets", link.statistics.get("tx_packets", 0)
+    return "tx_packets" if not kind and "tx_packets" in counters else "link.tx_packets"
 
 
 def pair_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -20,7 +20,7 @@ from xdptstamp.drivers import Driver, known_driver
 from xdptstamp.errors import SetupError
 from xdptstamp.faults import known_faults
 from xdptstamp.features import Features, read_features
-from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp
+from xdptstamp.hwtstamp import HwtstampGuard, NicHwtstamp, read_hwtstamp
 from xdptstamp.linkwatch import HasFileno, LinkWatch
 from xdptstamp.nic import Nic
 from xdptstamp.phc import Phc
@@ -117,7 +117,7 @@ class Dut:
         if not self.is_hardware:
             return StampRules()
         timeout_s = self.driver.tx_timeout_s if self.driver else None
-        hwtstamp = NicHwtstamp(self.nic).get()
+        hwtstamp = read_hwtstamp(self.nic)
         return StampRules(
             is_hardware=True,
             is_offered=self.has_timestamps,

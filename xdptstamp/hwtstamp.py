@@ -106,6 +106,12 @@ class HwtstampDevice(Protocol):
         """
 
 
+def read_hwtstamp(nic: Nic) -> HwtstampConfig | None:
+    """The setting of an interface, None where its driver has none (veth)."""
+    values = _ethtool.get_hwtstamp(nic.current_name)
+    return None if values is None else HwtstampConfig(*values)
+
+
 class NicHwtstamp:
     """The hwtstamp setting of a real interface."""
 
@@ -120,9 +126,8 @@ class NicHwtstamp:
         return self._nic.timestamping_info()
 
     def get(self) -> HwtstampConfig | None:
-        """The setting, None where the driver has none (veth)."""
-        values = _ethtool.get_hwtstamp(self._nic.current_name)
-        return None if values is None else HwtstampConfig(*values)
+        """As :func:`read_hwtstamp`."""
+        return read_hwtstamp(self._nic)
 
     def set(self, config: HwtstampConfig) -> None:
         """Ask for a setting; the driver may widen the filter: read it back.

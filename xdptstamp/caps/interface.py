@@ -14,7 +14,7 @@ from xdptstamp.errors import SetupError
 from xdptstamp.faults import known_faults
 from xdptstamp.features import Features, read_features
 from xdptstamp.finding import Facts
-from xdptstamp.hwtstamp import HwtstampConfig, NicHwtstamp
+from xdptstamp.hwtstamp import HwtstampConfig, read_hwtstamp
 from xdptstamp.hwtstate import users_of
 from xdptstamp.nic import Link, Nic
 
@@ -38,7 +38,7 @@ def read_interface(nic: Nic) -> Facts:
     _read_settings(reader, nic)
     reader.ask("strips_vlan_tags", nic.strips_vlan_tags)
     reader.ask("features", lambda: read_features(nic.ifindex), Features.to_json)
-    reader.ask("hwtstamp", NicHwtstamp(nic).get, _hwtstamp_json)
+    reader.ask("hwtstamp", lambda: read_hwtstamp(nic), _hwtstamp_json)
     reader.ask("users", lambda: users_of(nic.ifindex))
     driver = known_driver(info.driver) if info else None
     if driver is not None:

@@ -24,7 +24,7 @@ from xdptstamp.conform.pcidevice import PciDevice
 from xdptstamp.conform.stormsender import SIZE, StormSender
 from xdptstamp.conformance import STORM, CaseResult, Outcome, Rule
 from xdptstamp.errors import SetupError, XdptstampError
-from xdptstamp.hwtstamp import NicHwtstamp
+from xdptstamp.hwtstamp import NicHwtstamp, read_hwtstamp
 from xdptstamp.kernellog import KernelLog
 from xdptstamp.measure.stop import Stop
 from xdptstamp.nic import Nic
@@ -168,7 +168,7 @@ class Storm:
         self._ways: tuple[Way, ...] = WAYS
         self._tallies = {way.key: _Tally() for way in WAYS}
         self._device = PciDevice.of(nic.ifname)
-        self._hwtstamp = NicHwtstamp(nic).get()
+        self._hwtstamp = read_hwtstamp(nic)
 
     def run(
         self, num_rounds: int, on_round: Callable[[int], None], ways: tuple[Way, ...] = WAYS

@@ -12,7 +12,7 @@ from xdptstamp import collect
 from xdptstamp._sys import libbpf, libxdp
 from xdptstamp.busy import BusyWatch
 from xdptstamp.caps import read_settings
-from xdptstamp.drivers import Driver
+from xdptstamp.drivers import Driver, pause_counters
 from xdptstamp.dut import Dut
 from xdptstamp.errors import SetupError
 from xdptstamp.kernellog import KernelLine, KernelLog, kernel_log_warnings
@@ -93,7 +93,10 @@ class Environment:
 
 def _settings(nic: Nic) -> dict[str, Any]:
     facts = read_settings(nic)
-    found = {**facts.values, "pause_counters": list(collect.pause_frames(nic))}
+    found = {
+        **facts.values,
+        "pause_counters": pause_counters(nic.driver_info().driver, nic.statistics()),
+    }
     if facts.unread:
         found["unread"] = {name: unread.why for name, unread in facts.unread.items()}
     return found

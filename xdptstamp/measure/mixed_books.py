@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xdptstamp.collect import collect_counters, pause_frames, tx_packets
+from xdptstamp.collect import collect_counters, pause_frames, tx_counter
 from xdptstamp.dut import Dut
 from xdptstamp.errors import SetupError
 from xdptstamp.measure.sink_client import SinkClient
@@ -51,6 +51,7 @@ class Books:
     def __init__(self, dut: Dut, sink: SinkClient | None) -> None:
         self._dut = dut
         self._sink = sink
+        self._driver, self._kind = dut.nic.driver_info().driver, dut.nic.link().kind
 
     def open(self) -> Moment:
         """Every counter before a round."""
@@ -80,11 +81,10 @@ class Books:
     def _moment(self, sink: SinkReport | None) -> Moment:
         try:
             dut = collect_counters(self._dut.nic)
-            pause = pause_frames(self._dut.nic)
-            _, sent = tx_packets(self._dut.nic)
         except SetupError:  # the interface is gone, and its counters with it
             return Moment({}, {}, None, sink)
-        return Moment(dut, pause, sent, sink)
+        sent = dut.get(tx_counter(self._kind, dut))
+        return Moment(dut, pause_frames(self._driver, dut), sent, sink)
 
     def _note_dut(self, opened: Moment, closed: Moment, result: Round) -> None:
         if closed.tx_packets is not None and opened.tx_packets is not None:
