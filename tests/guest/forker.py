@@ -8,6 +8,7 @@ Anything else is for the real Python. A command finds the script as its ``sys.ex
 recorder and its sink come by it, too.
 """
 
+import gc
 import marshal
 import os
 import select
@@ -38,6 +39,9 @@ def serve(path):
 
     for name in _MODULES.split():
         import_module(name)
+    # A child that looks through all of this for garbage, or takes it apart at its end, copies it.
+    gc.collect()
+    gc.freeze()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(path)
         listener.listen(64)
@@ -98,8 +102,26 @@ def _become(asked, fds, python):
         sys.modules.pop(module, None)  # imported already, which runpy warns of
     import runpy
 
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
+    code = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code
+    _end(code)
+
+
+def _end(code):
+    # As Python does, but for taking itself apart, which takes longer here than a short command.
+    import atexit
+    import threading
+
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _join(net, mnt, root):
