@@ -37,6 +37,7 @@ from xdptstamp.measure import mixed, second_app, sender, sink_client
 from xdptstamp.measure.txframes import TxFrames
 from xdptstamp.sample import NULL, Cause
 from xdptstamp.store import iter_batches
+from xdptstamp.store.recorder import Recorder
 
 if os.environ.get("NETIF"):
     pytest.skip("a real link is not broken", allow_module_level=True)
@@ -273,6 +274,25 @@ def test_the_recorder_is_killed(here, out, monkeypatch):
     run, _, rounds = opened(out)
     assert (run.info.state, run.info.ended_by) == ("interrupted", "recorder")
     assert rounds[-1].sent > 0
+
+
+@pytest.mark.parametrize("options", [("--two-apps",), ("--ratio", "1:1")], ids=["two", "one"])
+def test_the_recorder_is_killed_between_two_rounds(here, out, monkeypatch, options):
+    original = Recorder.put_all
+
+    def put_all(self, batch):
+        kill(self.pid)
+        while True:  # until what it shares with us has no room
+            original(self, batch)
+
+    monkeypatch.setattr(Recorder, "put_all", put_all)
+    done = here("--no-sink", *options, "--repeats", 1, "--duration", "100ms", "--seed", 1)
+    assert "the recorder process ended early (killed by SIGKILL)" in message_of(done)
+    run, _, rounds = opened(out)
+    assert run.info.state == "interrupted"
+    # Nothing is kept of its samples; what became of each packet is known all the same.
+    other = rounds[-1].second_app
+    assert rounds[-1].requested + (other["requested"] if other else 0) > 0
 
 
 def test_the_measuring_process_is_killed(shared_lab, popen_cli, out):

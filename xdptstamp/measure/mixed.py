@@ -73,6 +73,21 @@ class MixedResult:
     completed_unexpected: int = 0
 
 
+class _Recording:
+    # Takes samples until the recorder fails, and remembers why: the books of a round are closed all
+    # the same.
+    def __init__(self, put: Callable[[Batch], None]) -> None:
+        self.failure: XdptstampError | None = None
+        self._put = put
+
+    def __call__(self, batch: Batch) -> None:
+        if self.failure is None:
+            try:
+                self._put(batch)
+            except XdptstampError as error:
+                self.failure = error
+
+
 class Mixed:
     """One measurement on an acquired DUT with one queue.
 
@@ -145,14 +160,17 @@ class Mixed:
         self._vigil.look()  # stamps are judged by what has happened until now
         if self._dut.clocks is not None:
             self._dut.clocks.sample()
-        self._record(each, setting, sent)
+        recording = _Recording(around.put)
+        self._record(each, setting, sent, recording)
         if app is not None:
-            each.second_app = app.books(self._origin(each, setting, app.queue_id), around.put)
+            each.second_app = app.books(self._origin(each, setting, app.queue_id), recording)
         self._result.completed_unexpected += sent.completed_unexpected
         if self._spool.error is not None:
             raise self._spool.error
         self._books.close(opened, each, streams)
         around.on_round(each)
+        if recording.failure is not None:
+            raise recording.failure
         if each.lost:
             return LOST
         return None if sent.reason == "duration" else sent.reason
@@ -202,11 +220,11 @@ class Mixed:
             return str(error)
         return None
 
-    def _record(self, each: Round, setting: Setting, sent: Sent) -> None:
+    def _record(
+        self, each: Round, setting: Setting, sent: Sent, put: Callable[[Batch], None]
+    ) -> None:
         origin = self._origin(each, setting, self._dut.xsks[0].queue_id)
-        each.stamped, each.causes = mixed_samples.record(
-            origin, self._spool, sent, self._around.put
-        )
+        each.stamped, each.causes = mixed_samples.record(origin, self._spool, sent, put)
         if self._spool.error is None:
             self._spool.clear()
 
