@@ -390,14 +390,14 @@ def test_none_at_all(tmp_path, soon_stalled):
 
 def test_the_end_of_the_time_waits_for_the_last_completions(tmp_path, soon_stalled):
     link = Link(order=lambda held: [])
-    run = Run(link, tmp_path)
+    run, looks = Run(link, tmp_path), []
 
     def look():
-        # Called while it sends, and while it drains.
-        if sender_module.time.monotonic_ns() > start_ns + 10_000_000:
+        # Called when it begins to send, and while it drains.
+        looks.append(sender_module.time.monotonic_ns())
+        if looks[-1] > looks[0] + 10_000_000:
             link.order = list
 
-    start_ns = sender_module.time.monotonic_ns()
     sent = run.run((1, 1), look=look, duration_ns=5_000_000)
     assert sent.reason == "duration"
     assert sent.sent == 16
