@@ -384,6 +384,16 @@ def test_a_packet_that_was_submitted_too_late_is_not_judged_and_said():
     )
 
 
+def test_a_driver_that_sends_late_is_not_a_slow_machine():
+    right, _ = launches()
+    two = but(right, is_ahead=np.arange(16) < 2)
+    assert launch.is_too_slow(two)
+    assert not launch.is_too_slow(right)
+    late = but(two, launch_ns=right.launch_ns - 1_000_000_000)
+    assert not launch.is_too_slow(late)
+    assert not launch.judge_launches(late).is_right
+
+
 def test_a_step_back_of_the_fast_reader_is_allowed_in_copy_mode_alone():
     done = exchange(is_zero_copy=False)
     back = but(done, found=with_value(done.found, 6, int(done.found[5]) - 9_000))
