@@ -24,6 +24,7 @@ def test_a_short_console_is_shown_whole():
         "[    4.0] sysrq: Trigger a crash",
         "[    4.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
         "[    4.0] BUG: kernel NULL pointer dereference, address: 0000000000000010",
+        "[    4.0] kernel BUG at net/xdp/xsk.c:123!",
         "[    4.0] Oops: general protection fault, probably for non-canonical address",
     ],
 )
@@ -37,6 +38,11 @@ def test_a_crash_among_the_last_lines_takes_none_of_them_away():
     assert last_lines("\n".join(lines)) == lines[-40:]
 
 
-def test_a_crash_that_goes_on_and_on_is_cut_behind_its_beginning():
+def test_of_a_crash_that_goes_on_and_on_beginning_and_end_are_shown():
     lines = ["Oops: 0002 [#1] SMP", *(TRACE * 5)]
-    assert last_lines("\n".join(lines)) == lines[:200]
+    assert last_lines("\n".join(lines)) == [*lines[:160], "...", *lines[-40:]]
+
+
+def test_what_ends_nothing_is_no_crash():
+    lines = [*BOOT, "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", *TRACE]
+    assert last_lines("\n".join(lines)) == lines[-40:]
