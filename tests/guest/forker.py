@@ -111,7 +111,8 @@ def _become(asked, fds, python):
 
 
 def _end(code):
-    # As Python does, but for taking itself apart, which takes longer here than a short command.
+    # As Python does, but for taking itself apart, which takes longer here than a short command:
+    # nothing is to be left to the end of a file that is not closed.
     import atexit
     import threading
 
@@ -120,7 +121,10 @@ def _end(code):
     if isinstance(code, str):
         print(code, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        try:
+            stream.flush()
+        except OSError:
+            code = 120
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 

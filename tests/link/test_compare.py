@@ -70,7 +70,11 @@ def test_the_same_partner_twice_is_the_same_and_one_that_waits_longer_is_slower(
             ping_run(capsys, shared_lab, port, again)
             ping_run(capsys, shared_lab, slower_port, slow)
     code, pair, figures = comparison(capsys, a, slow)
-    assert (code, pair["verdict"], pair["is_this_boot_only"]) == (0, "slower", False)
+    assert (code, pair["is_this_boot_only"]) == (0, False)
+    # Mixed: a way of microseconds within this machine may have been shorter meanwhile.
+    assert pair["verdict"] in ("slower", "mixed"), figures
+    faster = {name for name, each in figures.items() if each["verdict"] == "faster"}
+    assert not any(name.startswith(("tx_app_to_rx_", "tx_sw_to_rx_")) for name in faster), figures
     found = figures["tx_app_to_rx_app p50"]
     assert found["verdict"] == "slower"
     gained_ms = (found["side"] - found["base"]) / 1e6

@@ -320,12 +320,13 @@ def test_a_disk_that_fills(start, shared_lab, tmp_path):
         running.wait_answering()
         with Client(shared_lab) as client:
             while not list(disk.glob("*/samples/[0-9]*.parquet")):
+                assert running.process.process.poll() is None
                 client.send()
             # Almost: how the run ended is still to be written. What is recorded meanwhile may
             # make it too much.
             other = disk / "other"
             with contextlib.suppress(OSError):
-                other.write_bytes(bytes(shutil.disk_usage(disk).free - 65536))
+                other.write_bytes(bytes(max(shutil.disk_usage(disk).free - 65536, 0)))
             while running.process.process.poll() is None:
                 client.send()
         other.unlink()

@@ -169,6 +169,28 @@ def test_what_setting_took_is_taken_away_again(driver: Driver) -> None:
     assert after.offset_ns == 37 * SECOND
 
 
+def test_a_look_at_a_busy_moment_moves_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Set(Phc):
+        def set_ns(self, time_ns: int) -> None:
+            driver.offset = 0
+
+        def step(self, step_ns: int) -> None:
+            pytest.fail("it was right")
+
+    def ioctl(fd: int, number: int, request: bytearray) -> int:
+        # The first look of all is off by more than it says it may be, the others are good.
+        is_busy = number == 0xC4C03D09 and not driver.asked.count(number)
+        driver.offset, driver.windows = (9_000, (8_000,) * 5) if is_busy else (0, (400,) * 5)
+        return driver.ioctl(fd, number, request)
+
+    driver.errors = {0xC0403D08: 95}
+    monkeypatch.setattr(phc_module.fcntl, "ioctl", ioctl)
+    with Set(0) as clock:
+        assert phc_cli._set_to(clock, 0).offset_ns == 0
+
+
 def test_compare_ends_with_the_drift(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.errors = {0xC0403D08: 95}
     moments = iter([(0, 5_000), (10, 5_500), (20, 6_000), (30, 9 * SECOND)] * 2)
