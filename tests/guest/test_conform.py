@@ -2,6 +2,7 @@
 """``xdptstamp conform`` on igc in zero-copy mode, and on one whose NIC does not keep its word."""
 
 import json
+import re
 
 import pytest
 
@@ -50,6 +51,7 @@ def test_packets_that_the_wire_spoils_are_seen(judged, bench):
     assert " altered, " in seen and "missing" in seen
 
 
+ATTEMPTS = 5
 _ETF = "etf clockid CLOCK_TAI delta 500000 offload"
 ETF = f"""
     tc qdisc replace dev $NETIF handle 100: parent root mqprio num_tc 2 \
@@ -79,27 +81,41 @@ def phc_on_tai(bench):
     bench.xdptstamp("phc", "set", "--rate", "0ppb")
 
 
-def test_launch_times_are_kept_where_etf_is_offloaded(judged, bench, phc_on_tai):
-    keys = ("launch-time-without-etf", "launch-time")
+@pytest.fixture
+def assert_kept(judged, phc_on_tai):
+    """``assert_kept(key)``: launch times are kept, to the nanosecond.
+
+    Not at each attempt: on a busy host the process that is the NIC may hear of a packet when its
+    time has come already.
+    """
+
+    def check(*others):
+        for _ in range(ATTEMPTS):
+            phc_on_tai()
+            found = judged("launch-time", *others, code=(0, 3))
+            if all(outcome == "pass" for outcome, _ in found.values()):
+                break
+        outcomes = {key: outcome for key, (outcome, _) in found.items()}
+        assert outcomes == dict.fromkeys(("launch-time", *others), "pass"), found
+        _, seen = found["launch-time"]
+        assert re.search(r" stamped, 0 of them early, 0 late: -?[01] to -?[01] ns after", seen)
+
+    return check
+
+
+def test_launch_times_are_kept_where_etf_is_offloaded(judged, bench, phc_on_tai, assert_kept):
     phc_on_tai()
-    assert [outcome for outcome, _ in judged(*keys).values()] == ["pass", "skip"]
+    found = judged("launch-time-without-etf", "launch-time")
+    assert [outcome for outcome, _ in found.values()] == ["pass", "skip"], found
     bench.shell(ETF)
     try:
-        phc_on_tai()
-        found = judged(*keys)
-        # The virtual I226 keeps them to the nanosecond.
-        outcome, seen = found["launch-time"]
-        assert outcome == "pass", seen
-        assert " stamped, 0 of them early, 0 late: 0 to 0 ns after their time" in seen
-        assert found["launch-time-without-etf"][0] == "pass"  # on the other queue
+        assert_kept("launch-time-without-etf")  # on the other queue
         bench.xdptstamp("phc", "set", "--offset", "37s")
         outcome, seen = judged("launch-time")["launch-time"]
         assert outcome == "skip"
         assert ") off CLOCK_TAI, by which igc finds the cycle of a launch time" in seen
         # Below no mqprio it has queue 0, and lets nothing of the stack's pass, ARP neither.
         bench.shell(ROOT_ETF)
-        phc_on_tai()
-        outcome, seen = judged("launch-time")["launch-time"]
-        assert outcome == "pass", seen
+        assert_kept()
     finally:
         bench.shell("tc qdisc del dev $NETIF root; ip neigh flush nud permanent dev $NETIF")

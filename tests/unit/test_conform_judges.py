@@ -380,7 +380,7 @@ def test_a_packet_that_was_submitted_too_late_is_not_judged_and_said():
     assert verdict.is_right
     assert verdict.seen.endswith(
         "15 of 15 stamped, 0 of them early, 0 late: 300 to 300 ns after their time; "
-        "1 more were submitted too late to be judged"
+        "1 more were too late with the NIC to be judged"
     )
 
 

@@ -63,6 +63,8 @@ class Exchange:
     :ivar is_requested: it asked for a stamp.
     :ivar submit_ns: CLOCK_TAI before it was submitted; ``done_ns`` when its completion was seen,
         -1: never.
+    :ivar taken_ns: CLOCK_TAI when it was seen that the driver had taken it from the Tx ring, which
+        in zero-copy mode it tells once the NIC has it; -1: that was not seen.
     :ivar place: of its completion among all of this exchange, -1: never.
     :ivar written: the stamp field as it was written, uint64; ``found`` as it was at completion.
     :ivar is_intact: neither the packet nor the rest of its metadata had changed at completion.
@@ -89,6 +91,7 @@ class Exchange:
     counters: dict[str, int] = field(default_factory=dict)
     expected: list[bytes] = field(default_factory=list)
     frames: list[Frame] | None = None
+    taken_ns: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def is_completed(self) -> Bools:
@@ -174,6 +177,9 @@ class _Run:
         self._last_ns = self._stepped_ns = time.monotonic_ns()
         self.num_sent = 0
         self._submit_ns = np.zeros(count, np.int64)
+        self._taken_ns = np.full(count, -1, np.int64)
+        self._num_taken = self._num_descs = 0
+        self._ends: list[int] = []  # of each packet: descriptors up to its last
         self._done_ns = np.full(count, -1, np.int64)
         self._place = np.full(count, -1, np.int64)
         self._written = np.zeros(count, np.uint64)
@@ -210,9 +216,13 @@ class _Run:
             index = ((start + offset) & tx.mask) * 2
             tx.words[index], tx.words[index + 1] = addr, rest
         self._submit_ns[self.num_sent : number] = time.clock_gettime_ns(time.CLOCK_TAI)
+        for packet in self._packets[self.num_sent : number]:
+            self._num_descs += packet.parts
+            self._ends.append(self._num_descs)
         self.num_sent = number
         tx.submit(got)
         self._wake()
+        self._note_taken()
         self._step()
         return count
 
@@ -255,7 +265,15 @@ class _Run:
         end = addr + min(len(packet.data), self._xsk.umem.frame_size // 2)
         self._images[addr] = (start, bytes(view[start:end]))
 
+    def _note_taken(self) -> None:
+        num_descs = self._num_descs - self._xsk.tx.num_waiting()
+        now_ns = time.clock_gettime_ns(time.CLOCK_TAI)
+        while self._num_taken < self.num_sent and self._ends[self._num_taken] <= num_descs:
+            self._taken_ns[self._num_taken] = now_ns
+            self._num_taken += 1
+
     def reap(self) -> int:
+        self._note_taken()
         comp, view = self._xsk.comp, self._xsk.umem.view
         start, count = comp.peek(comp.size)
         if not count:
@@ -321,6 +339,7 @@ class _Run:
             is_zero_copy=self._xsk.is_zero_copy,
             is_requested=np.array([self._packets[n].is_requested for n in sent], np.bool_),
             submit_ns=self._submit_ns,
+            taken_ns=self._taken_ns,
             done_ns=self._done_ns,
             place=self._place,
             written=self._written,
