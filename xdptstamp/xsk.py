@@ -44,7 +44,9 @@ class XskConfig:
 
     :param mode: "copy" or "zero-copy"; what was obtained is :attr:`Xsk.is_zero_copy`.
     :param registration: who registers the UMEM: the kernel's calls, or libxdp >= 1.5.2.
-    :param fill_size: None: as many as the UMEM has frames.
+    :param fill_size: None: twice as many as the UMEM has frames, so that each can always be given
+        back: what the kernel has taken it shows after it handed on the packets (xsk_flush(),
+        net/xdp/xsk.c), and a busy machine may be long in between.
     :param comp_size: None: as many as ``tx_size``.
     :param is_multi_buffer: a packet may lie in several frames (XDP_PKT_CONTD).
     :param umem_flags: those of the UMEM's registration; None: as its Tx metadata needs.
@@ -128,7 +130,7 @@ class Xsk:
             flags |= if_xdp.XDP_USE_NEED_WAKEUP
         if self.config.is_multi_buffer:
             flags |= if_xdp.XDP_USE_SG
-        fill_size = self.config.fill_size or self.umem.num_frames
+        fill_size = self.config.fill_size or 2 * self.umem.num_frames
         if len(rx_frames) > fill_size:
             raise ValueError(f"{len(rx_frames)} rx_frames in a fill ring of {fill_size}")
         request = sys_xsk.XskRequest(

@@ -167,7 +167,7 @@ def test_what_was_obtained_is_told(shared_lab):
     with Xsk(Umem(64), shared_lab.ifname, 1, SMALL) as xsk:
         assert xsk.is_zero_copy is False
         assert xsk.max_tx_skb_budget == 32
-        assert (xsk.rx.size, xsk.tx.size, xsk.fill.size, xsk.comp.size) == (64, 64, 64, 64)
+        assert (xsk.rx.size, xsk.tx.size, xsk.fill.size, xsk.comp.size) == (64, 64, 128, 64)
         assert set(xsk.statistics()) == {
             "rx_dropped",
             "rx_invalid_descs",
@@ -512,3 +512,11 @@ def test_net_raw_alone_is_enough_for_a_socket(shared_lab):
     others = ["net_admin", "sys_admin", "bpf", "sys_resource", "dac_override", "perfmon"]
     done = run_without(others, shared_lab.ifname, 64)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_frame_can_be_given_back_before_the_kernel_shows_that_it_took_it(shared_lab):
+    umem = Umem(64)
+    with Xsk(umem, shared_lab.ifname, 0, SMALL, rx_frames=range(64)) as xsk:
+        # A packet that is there, and a fill ring that looks as if nothing had been taken of it.
+        assert xsk.fill.num_waiting() == 64
+        assert xsk.fill.reserve(64)[1] == 64

@@ -260,7 +260,7 @@ class Responder:
         return rows
 
     def _refill(self, frames: Frames) -> None:
-        # The fill ring has an entry for every frame, so this never meets a full one.
+        # The fill ring has two entries for every frame, so this never meets a full one.
         if not len(frames):
             return
         ring = self.xsk.fill

@@ -122,7 +122,7 @@ class _Queue:
         return count
 
     def _give_back(self, addrs: _Ints) -> None:
-        # The fill ring has an entry for every frame, so this never meets a full one.
+        # The fill ring has two entries for every frame, so this never meets a full one.
         ring = self.xsk.fill
         start, count = ring.reserve(len(addrs))
         assert count == len(addrs), "a frame was given back twice"
