@@ -85,13 +85,13 @@ class CliProcess:
         """Wait until ``text`` was written to stdout or stderr; fail if that cannot be any more."""
         deadline = time.monotonic() + timeout_s
         while text not in self.stdout and text not in self.stderr:
-            if not self._read(deadline):
+            if not self.read(deadline):
                 pytest.fail(f"{text!r} never came from {self}", pytrace=False)
 
     def wait(self, timeout_s=TIMEOUT_S):
         """Read everything until the command ends; returns a CompletedProcess."""
         deadline = time.monotonic() + timeout_s
-        while self._read(deadline):
+        while self.read(deadline):
             continue
         try:
             code = self.process.wait(max(deadline - time.monotonic(), 0))
@@ -119,7 +119,8 @@ class CliProcess:
         argv = " ".join(map(str, self.process.args))
         return f"{argv}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
-    def _read(self, deadline):
+    def read(self, deadline):
+        """Read what comes; False when nothing more does until then."""
         if not self._open:
             return False
         left_s = max(deadline - time.monotonic(), 0)

@@ -167,6 +167,17 @@ def test_a_signal_to_the_whole_group(popen_cli, ready_and_on):
     assert done.stderr == ""
 
 
+def end_by_signal(lab, number):
+    # Python shows, and forgets, a SIGINT that comes inside of a callback of its imports.
+    lab.send_signal(number)
+    deadline, is_sent_again = time.monotonic() + 60, False
+    while lab.read(deadline):
+        if "Exception ignored" in lab.stderr and not is_sent_again:
+            is_sent_again = True
+            lab.send_signal(number)
+    return lab.wait().returncode
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_any_moment_of_the_start(popen_cli, number):
     for moment in range(12):
@@ -174,8 +185,7 @@ def test_a_signal_at_any_moment_of_the_start(popen_cli, number):
         deadline = time.monotonic() + 0.05 * moment
         # Not a condition that could be awaited: any moment will do.
         select.select([], [], [], max(deadline - time.monotonic(), 0))
-        lab.send_signal(number)
-        code = lab.wait().returncode
+        code = end_by_signal(lab, number)
         # Before the lab holds signals back Python or the shell's convention decides.
         assert code in (128 + number, -number, 1), lab
         assert links() == {"lo"}
