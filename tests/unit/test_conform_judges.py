@@ -392,6 +392,7 @@ def test_a_driver_that_sends_late_is_not_a_slow_machine():
     late = but(two, launch_ns=right.launch_ns - 1_000_000_000)
     assert not launch.is_too_slow(late)
     assert not launch.judge_launches(late).is_right
+    assert not launch.is_too_slow(but(two, done=lost(two.done)))
 
 
 def test_a_step_back_of_the_fast_reader_is_allowed_in_copy_mode_alone():
