@@ -107,10 +107,7 @@ class Bench:
 
     def wait_for_run(self, known=frozenset()):
         """Return when there is a run beside the ``known``: the NIC is taken then."""
-        deadline = time.monotonic() + LIMIT_S
-        while not self.folders() - known:
-            assert time.monotonic() < deadline, "never came"
-            time.sleep(0.02)
+        wait_until(lambda: self.folders() - known)
 
     def _new(self, known):
         (path,) = self.folders() - known
@@ -143,6 +140,14 @@ def forking(guest):
 
 def _codes(code):
     return (code,) if isinstance(code, int) else code
+
+
+def wait_until(is_true):
+    """Return once it is; fail if that does not come."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_true():
+        assert time.monotonic() < deadline, "never came"
+        time.sleep(0.01)
 
 
 def rows_of(run):

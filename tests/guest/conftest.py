@@ -8,11 +8,13 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.guest.bench import LIMIT_S, Bench, forking
+from tests.guest.bench import LIMIT_S, Bench, forking, wait_until
 from xdptstamp.errors import SetupError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, kit
 
@@ -57,10 +59,25 @@ def bench(guest, command):
     bench.heal()
 
 
-class LabGuest:
-    """A running ``xdptstamp lab guest``, with a terminal or pipes: what it wrote, and more."""
+@pytest.fixture
+def temp(monkeypatch):
+    """The folder for temporary files, empty; with a short name, for sockets are made in it."""
+    folder = Path(tempfile.mkdtemp(prefix="g-"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    wait_until(lambda: not list(folder.iterdir()))
+    folder.rmdir()
 
-    def __init__(self, *words, has_terminal=False, **environ):
+
+class LabGuest:
+    """A running ``xdptstamp lab guest``, with a terminal or pipes: what it wrote, and more.
+
+    :param temp: its folder for temporary files.
+    """
+
+    def __init__(self, temp, *words, has_terminal=False, **environ):
+        self._temp = temp
         if has_terminal:
             self._reader, theirs = pty.openpty()
             self._writer, streams = self._reader, (theirs, theirs)
@@ -113,7 +130,9 @@ class LabGuest:
 
     def _read(self, deadline):
         ready = select.select([self._reader], [], [], max(deadline - time.monotonic(), 0))[0]
-        assert ready, f"nothing more within {LIMIT_S} s:\n{self.text}"
+        if not ready:
+            consoles = [path.read_text(errors="replace") for path in self._temp.glob("*/console")]
+            pytest.fail(f"nothing more within {LIMIT_S} s:\n{self.text}\n{''.join(consoles)}")
         try:
             data = os.read(self._reader, 65536)
         except OSError:  # EIO: nobody has the terminal any more
@@ -123,13 +142,13 @@ class LabGuest:
 
 
 @pytest.fixture
-def lab_guest(needs_kit, tmp_path):
+def lab_guest(needs_kit, tmp_path, temp):
     """``lab_guest(WORD...)``: start ``xdptstamp lab guest WORD...``; ended with the test."""
     needs_kit(GuestConfig())
     with contextlib.ExitStack() as stack:
 
         def start(*words, **options):
             options = {"XDPTSTAMP_OUTPUT_DIR": str(tmp_path / "results"), **options}
-            return stack.enter_context(contextlib.closing(LabGuest(*words, **options)))
+            return stack.enter_context(contextlib.closing(LabGuest(temp, *words, **options)))
 
         yield start

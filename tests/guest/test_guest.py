@@ -6,14 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.guest.bench import LIMIT_S
+from tests.guest.bench import LIMIT_S, wait_until
 from xdptstamp.errors import SystemCallError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, GuestDiedError
 
@@ -29,16 +27,6 @@ def check(guest, *lines, **options):
     return done.stdout
 
 
-@pytest.fixture
-def temp(monkeypatch):
-    """The folder for temporary files, empty; with a short name, for sockets are made in it."""
-    folder = Path(tempfile.mkdtemp(prefix="g-"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
 def processes_of(folder):
     """Pids of all whose command line has that folder."""
     found = []
@@ -50,13 +38,6 @@ def processes_of(folder):
         if os.fsencode(folder) in words:
             found.append(int(path.parent.name))
     return found
-
-
-def wait_until(is_true):
-    deadline = time.monotonic() + 30
-    while not is_true():
-        assert time.monotonic() < deadline, "never came"
-        time.sleep(0.01)
 
 
 # -- what a command finds
