@@ -202,24 +202,6 @@ def test_a_guest_that_dies_shows_its_console(tmp_path, temp, needs_kit):
     assert list(temp.iterdir()) == []
 
 
-def test_a_boot_that_qemu_spoilt_is_tried_again(tmp_path, temp, needs_kit, monkeypatch):
-    # It cannot be had at will: the first guest is up, and said to have met it.
-    config, boots, connect = GuestConfig(output_dir=tmp_path / "results"), [], Guest._connect
-
-    def spoilt_once(guest, *args):
-        connect(guest, *args)
-        boots.append(guest)
-        if len(boots) == 1:
-            raise GuestDiedError("lab guest", "the guest has ended; its console: Oops: int3: 0000")
-
-    needs_kit(config)
-    monkeypatch.setattr(Guest, "_connect", spoilt_once)
-    with Guest(config) as guest:
-        assert check(guest, "echo up") == "up\n"
-    assert len(boots) == 2
-    assert list(temp.iterdir()) == []
-
-
 def test_a_guest_that_takes_too_long_shows_its_console(lab_guest, temp):
     code, text = lab_guest("--boot-timeout", "900ms", "--", "true").wait()
     assert code == 1

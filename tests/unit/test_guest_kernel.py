@@ -397,6 +397,8 @@ def machine(tmp_path, image):
 def test_the_command_line(machine, tmp_path):
     line = shlex.join(machine.argv())
     assert "-accel tcg,thread=multi" in line
+    # The kernel is to patch itself before another CPU runs what it patches.
+    assert " maxcpus=1 " in line
     assert "memory-backend-memfd,id=mem,size=268435456,share=on" in line
     assert "-m 262144k -smp 3" in line
     assert "path=/,security_model=none,multidevs=remap,readonly=on" in line

@@ -30,9 +30,6 @@ from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 _QUIT_LIMIT_S = 10
 _MAX_PARENT = 64
-# QEMU may run what it translated of code while another CPU of the guest was patching it; once in a
-# hundred boots on a busy host. A kernel that has this fault itself has it at the next boot, too.
-_EMULATORS_FAULT = "Oops: int3"
 _SAID = "xdptstamp-guest: "
 _LACKS = "lacks: "
 
@@ -61,20 +58,11 @@ class Guest:
     def __enter__(self) -> Guest:
         kernel = self._kernel = self.config.find_kernel()
         check(kernel, self.config.needed)
-        try:
-            self._boot(kernel)
-        except GuestDiedError as error:
-            if _EMULATORS_FAULT not in str(error):
-                raise
-            self._boot(kernel)
-        return self
-
-    def _boot(self, kernel: Kernel) -> None:
-        self._is_over = False
         with contextlib.ExitStack() as stack:
             self._make_folders(stack)
             self._start(kernel, stack)
             self._stack = stack.pop_all()
+        return self
 
     def __exit__(
         self,

@@ -26,6 +26,12 @@ _COMMAND_LINE = " ".join(
     )
 )
 
+# One CPU until init.sh starts the others: a kernel patches its own code by the hundred places while
+# it boots, and what QEMU had translated of code that another CPU patched may run on, with the
+# breakpoint of the patching in it ("Oops: int3", or a hang), in one of 250 boots on a busy host.
+# And what one emulated CPU's time stamp counter says of another's, measured late, is no news.
+_EMULATED_WORDS = "maxcpus=1 tsc=reliable"
+
 # Four levels of page tables to walk instead of five, copying and clearing by words, not by bytes,
 # no protection keys to change with each task. What finds faults of a kernel (smap, smep) stays.
 _EMULATED_CPU = "max,la57=off,erms=off,fsrm=off,pku=off"
@@ -85,13 +91,15 @@ class Machine:
         words += ["-m", f"{self.memory // 1024}k", "-smp", str(self.cpus)]
         if self.accel == "kvm":
             words += ["-accel", "kvm", "-cpu", "host"]
+            kernel_words = f"{_COMMAND_LINE} {self.kernel_words}"
         else:
             words += ["-accel", "tcg,thread=multi", "-cpu", _EMULATED_CPU]
+            kernel_words = f"{_COMMAND_LINE} {_EMULATED_WORDS} {self.kernel_words}"
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         words += ["-chardev", f"file,id=console,path={_escaped(self.console)}"]
         words += ["-serial", "chardev:console"]
         words += ["-kernel", str(self.image), "-initrd", str(self.initramfs)]
-        words += ["-append", f"{_COMMAND_LINE} {self.kernel_words}".strip()]
+        words += ["-append", kernel_words.strip()]
         words += self._share("root", Path("/"), _ROOT_SLOT, ",readonly=on")
         if self.writable is not None:
             words += self._share("writable", self.writable, _WRITABLE_SLOT, "")
