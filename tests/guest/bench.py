@@ -74,6 +74,7 @@ class Bench:
         known = self.folders()
         answering = self.guest.popen([*self.command, "ping-pong", *words])
         try:
+            self.wait_for_run(known, answering)
             self.ask("probe", FLOW, 1)
             traffic()
         except BaseException as error:
@@ -96,7 +97,7 @@ class Bench:
         known = self.folders()
         process = self.guest.popen([*self.command, "mixed", *words])
         if meanwhile is not None:
-            self.wait_for_run(known)
+            self.wait_for_run(known, process)
             meanwhile()
         ended = process.wait(LIMIT_S)
         text = process.stdout + process.stderr
@@ -105,9 +106,13 @@ class Bench:
         _, rounds = read_rounds(run)
         return run, [each for each in rounds if not each.is_warmup], text
 
-    def wait_for_run(self, known=frozenset()):
-        """Return when there is a run beside the ``known``: the NIC is taken then."""
-        wait_until(lambda: self.folders() - known)
+    def wait_for_run(self, known, process):
+        """Return when there is a run beside the ``known``, or ``process`` has ended.
+
+        The NIC is taken then. A packet that comes before may panic the kernel: igc's known fault
+        program-changes-under-traffic.
+        """
+        wait_until(lambda: self.folders() - known or process.has_ended)
 
     def _new(self, known):
         (path,) = self.folders() - known

@@ -85,7 +85,7 @@ class Watched:
         """A measurement ends by a signal."""
         known = self.bench.folders()
         process = self.bench.guest.popen([*self.bench.command, *words])
-        self.bench.wait_for_run(known)
+        self.bench.wait_for_run(known, process)
         meanwhile()
         process.send_signal(number)
         process.wait(LIMIT_S)

@@ -72,7 +72,7 @@ def test_the_faults_of_6_12_are_named_and_no_run_hangs(old):
     # The stack is to send nothing meanwhile: that has the driver look at the queue.
     two.shell(QUIET)
     answering = two.guest.popen([*two.command, "ping-pong", "--count", "3"])
-    two.wait_for_run()
+    two.wait_for_run(set(), answering)
     argv = ["ip", "netns", "exec", NETNS, "python3", "-I", "-S", "-c", SENDER]
     sender = two.guest.popen([*argv, two.guest.environ["LOCAL_V4"]])
 
