@@ -5,7 +5,7 @@
 
 - parallel: all that are not in another part; they may run beside each other.
 - serial: those marked so, which need a processor at any moment;
-- guest: those in tests/guest; their guest has all processors.
+- guest: those in tests/guest, two files at a time: one guest leaves half of two processors idle.
 """
 
 import contextlib
