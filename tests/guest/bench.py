@@ -92,13 +92,16 @@ class Bench:
     def mixed(self, *words, code=(0, 3), meanwhile=None):
         """A run of mixed; the run, its rounds without the warm-ups, its output.
 
-        :param meanwhile: called once the NIC is taken and the run goes on.
+        :param meanwhile: called once the NIC is taken; behind it the run is ended by SIGINT.
         """
         known = self.folders()
         process = self.guest.popen([*self.command, "mixed", *words])
         if meanwhile is not None:
-            self.wait_for_run(known, process)
-            meanwhile()
+            try:
+                self.wait_for_run(known, process)
+                meanwhile()
+            finally:
+                process.send_signal(signal.SIGINT)
         ended = process.wait(LIMIT_S)
         text = process.stdout + process.stderr
         assert ended in _codes(code), text
@@ -107,12 +110,13 @@ class Bench:
         return run, [each for each in rounds if not each.is_warmup], text
 
     def wait_for_run(self, known, process):
-        """Return when there is a run beside the ``known``, or ``process`` has ended.
+        """Return when the run of ``process`` has its NIC; it is not one of the ``known``.
 
-        The NIC is taken then. A packet that comes before may panic the kernel: igc's known fault
+        A packet that comes before may panic the kernel: igc's known fault
         program-changes-under-traffic.
         """
-        wait_until(lambda: self.folders() - known or process.has_ended)
+        wait_until(lambda: has_taken(self.folders() - known) or process.has_ended)
+        assert not process.has_ended, process.stdout + process.stderr
 
     def _new(self, known):
         (path,) = self.folders() - known
@@ -153,6 +157,11 @@ def wait_until(is_true):
     while not is_true():
         assert time.monotonic() < deadline, "never came"
         time.sleep(0.01)
+
+
+def has_taken(folders):
+    """Whether a run of these has noted what it obtained: all that it measures with."""
+    return any(open_run(folder).info.obtained for folder in folders)
 
 
 def rows_of(run):

@@ -5,6 +5,7 @@ import contextlib
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,8 +67,10 @@ def temp(monkeypatch):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    wait_until(lambda: not list(folder.iterdir()))
-    folder.rmdir()
+    try:
+        wait_until(lambda: not list(folder.iterdir()))
+    finally:
+        shutil.rmtree(folder)
 
 
 class LabGuest:

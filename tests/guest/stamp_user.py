@@ -5,7 +5,7 @@
 
 It must end before an XDP program comes or goes: igc cleans its rings then while the stack still
 uses them (igc_xdp_set_prog, igc_xdp.c of Linux 7.3, calls napi_disable after igc_disable_rx_ring
-and stops no Tx queue), and is left with a stopped queue, or the kernel dies.
+and stops no Tx queue), and is left with a stopped queue, or loops in igc_clean_tx_ring for ever.
 """
 
 import socket

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``mixed`` in zero-copy mode on the unmodified igc driver: no stamp is missing unaccounted."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 
-from tests.guest.bench import keys_of, rows_of, words_of
+from tests.guest.bench import keys_of, rows_of, wait_until, words_of
 from xdptstamp.cli._truth import report_truth
 from xdptstamp.sample import NULL, Cause
 from xdptstamp.stats import comparison_of
@@ -52,11 +53,17 @@ def test_with_four_pending_none_is_skipped(bench):
 
 
 def test_what_others_were_denied_is_theirs(bench):
+    known = bench.folders()
+
     def share_the_registers():
         bench.run("python3", "-I", "-S", STAMP_USER, bench.guest.environ["REMOTE_V4"])
+        (folder,) = bench.folders() - known
+        wait_until(lambda: list(folder.glob("samples/*.parquet")))
 
-    words = (*ONE_TO_ONE, "--max-pending-timestamps", "2")
-    run, _, text = bench.mixed(*words, meanwhile=share_the_registers)
+    # Long enough for them to end before it, see there.
+    words = (*ONE_TO_ONE, "--repeats", "100", "--max-pending-timestamps", "2")
+    ended = 128 + signal.SIGINT
+    run, _, text = bench.mixed(*words, code=ended, meanwhile=share_the_registers)
     rows = rows_of(run)
     assert set(rows["cause"].tolist()) <= {Cause.NONE, Cause.SKIPPED}
     skipped = int((rows["cause"] == Cause.SKIPPED).sum())

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.guest.bench import wait_until
+from tests.guest.bench import has_taken, wait_until
 from xdptstamp.cli._truth import report_truth, run_folders
 from xdptstamp.lab.guest.config import NETNS, PORTS
 from xdptstamp.sample import NULL
@@ -61,7 +61,8 @@ class PingPong:
     def __enter__(self):
         self._process = self._guest.popen([*self._command, "ping-pong"])
         # As in Bench.wait_for_run().
-        wait_until(lambda: self._new_runs() or self._process.has_ended)
+        wait_until(lambda: has_taken(self._new_runs()) or self._process.has_ended)
+        assert not self._process.has_ended, self._process.stdout + self._process.stderr
         return self
 
     def __exit__(self, *exc_info):
