@@ -394,11 +394,19 @@ def machine(tmp_path, image):
     )
 
 
+def test_an_emulated_guest_alone_may_begin_with_one_cpu(machine):
+    one = dataclasses.replace(machine, begins_with_one_cpu=True)
+    assert " tsc=reliable maxcpus=1" in shlex.join(one.argv())
+    kvm = shlex.join(dataclasses.replace(one, accel="kvm").argv())
+    assert "maxcpus" not in kvm
+    assert "tsc=" not in kvm
+
+
 def test_the_command_line(machine, tmp_path):
     line = shlex.join(machine.argv())
     assert "-accel tcg,thread=multi" in line
-    # The kernel is to patch itself before another CPU runs what it patches.
-    assert " maxcpus=1 " in line
+    assert " tsc=reliable" in line
+    assert "maxcpus" not in line
     assert "memory-backend-memfd,id=mem,size=268435456,share=on" in line
     assert "-m 262144k -smp 3" in line
     assert "path=/,security_model=none,multidevs=remap,readonly=on" in line

@@ -72,7 +72,7 @@ mount -t sysfs sys /sys
 
 # Those that maxcpus= held back, before igc counts them for its queues.
 for place in /sys/devices/system/cpu/cpu[0-9]*/online; do
-	[ ! -e "$place" ] || [ "$(cat "$place")" = 1 ] || echo 1 >"$place"
+	[ ! -e "$place" ] || [ "$(cat "$place")" = 1 ] || echo 1 >"$place" || fail "cannot start $place"
 done
 for module in $MODULES; do
 	insmod "/modules/$module" || fail "cannot load $module"

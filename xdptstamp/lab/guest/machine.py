@@ -226,6 +226,8 @@ class Guest:
             memory=self.config.memory,
             cpus=self.config.cpus_for(kernel),
             agent=self._folder / "agent.sock",
+            # A driver that is built in makes as many queues as there are CPUs before init.sh runs.
+            begins_with_one_cpu=self.config.nic_kind.driver in dict(modules),
             writable=self.config.writable,
             nics=self.config.nic_kind.qemu_words(self.config.num_ports, self._folder),
         )

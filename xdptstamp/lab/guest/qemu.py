@@ -26,11 +26,14 @@ _COMMAND_LINE = " ".join(
     )
 )
 
-# One CPU until init.sh starts the others: a kernel patches its own code by the hundred places while
-# it boots, and what QEMU had translated of code that another CPU patched may run on, with the
+# Emulated CPUs have one time stamp counter; that its watchdog reads another CPU's late is no reason
+# to leave it for a slower clock, and to patch the kernel for that.
+_EMULATED_WORDS = "tsc=reliable"
+
+# Until init.sh starts the others: a kernel patches its own code by the hundred places while it
+# boots, and what QEMU had translated of code that another CPU patched may run on, with the
 # breakpoint of the patching in it ("Oops: int3", or a hang), in one of 250 boots on a busy host.
-# And what one emulated CPU's time stamp counter says of another's, measured late, is no news.
-_EMULATED_WORDS = "maxcpus=1 tsc=reliable"
+_ONE_CPU = "maxcpus=1"
 
 # Four levels of page tables to walk instead of five, copying and clearing by words, not by bytes,
 # no protection keys to change with each task. What finds faults of a kernel (smap, smep) stays.
@@ -67,6 +70,7 @@ class Machine:
     :param accel: ``kvm`` or ``tcg``.
     :param memory: in bytes.
     :param writable: the host's folder that the guest may write to.
+    :param begins_with_one_cpu: of an emulated guest; what is built in finds one then.
     :param nics: the words that make each port (:meth:`NicKind.qemu_words`).
     :param agent: the socket that the agent's port is to connect to; None: there is no such port.
     """
@@ -79,6 +83,7 @@ class Machine:
     memory: int
     cpus: int
     agent: Path | None
+    begins_with_one_cpu: bool = False
     writable: Path | None = None
     nics: Sequence[Sequence[str]] = field(default=())
     kernel_words: str = ""
@@ -91,15 +96,16 @@ class Machine:
         words += ["-m", f"{self.memory // 1024}k", "-smp", str(self.cpus)]
         if self.accel == "kvm":
             words += ["-accel", "kvm", "-cpu", "host"]
-            kernel_words = f"{_COMMAND_LINE} {self.kernel_words}"
+            kernel_words = [_COMMAND_LINE, self.kernel_words]
         else:
             words += ["-accel", "tcg,thread=multi", "-cpu", _EMULATED_CPU]
-            kernel_words = f"{_COMMAND_LINE} {_EMULATED_WORDS} {self.kernel_words}"
+            one_cpu = _ONE_CPU if self.begins_with_one_cpu else ""
+            kernel_words = [_COMMAND_LINE, _EMULATED_WORDS, one_cpu, self.kernel_words]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         words += ["-chardev", f"file,id=console,path={_escaped(self.console)}"]
         words += ["-serial", "chardev:console"]
         words += ["-kernel", str(self.image), "-initrd", str(self.initramfs)]
-        words += ["-append", kernel_words.strip()]
+        words += ["-append", " ".join(filter(None, kernel_words))]
         words += self._share("root", Path("/"), _ROOT_SLOT, ",readonly=on")
         if self.writable is not None:
             words += self._share("writable", self.writable, _WRITABLE_SLOT, "")
