@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xdptstamp.cli._truth import run_folders
 from xdptstamp.lab.guest.config import NETNS
 from xdptstamp.store import open_run
 from xdptstamp.store.rounds import read_rounds
@@ -67,14 +68,14 @@ class Bench:
 
     def folders(self):
         """The folders of all runs."""
-        return {path.parent for path in self.results.glob("*/run.json")}
+        return run_folders(self.results)
 
     def measure(self, traffic, *words, code=0):
         """A run of ping-pong while ``traffic`` has the partner send; the run and its output."""
         known = self.folders()
         answering = self.guest.popen([*self.command, "ping-pong", *words])
         try:
-            self.wait_for_run(known, answering)
+            wait_for_run(self.guest, known, answering)
             self.ask("probe", FLOW, 1)
             traffic()
         except BaseException as error:
@@ -98,7 +99,7 @@ class Bench:
         process = self.guest.popen([*self.command, "mixed", *words])
         if meanwhile is not None:
             try:
-                self.wait_for_run(known, process)
+                wait_for_run(self.guest, known, process)
                 meanwhile()
             finally:
                 process.send_signal(signal.SIGINT)
@@ -108,15 +109,6 @@ class Bench:
         run = open_run(self._new(known))
         _, rounds = read_rounds(run)
         return run, [each for each in rounds if not each.is_warmup], text
-
-    def wait_for_run(self, known, process):
-        """Return when the run of ``process`` has its NIC; it is not one of the ``known``.
-
-        A packet that comes before may panic the kernel: igc's known fault
-        program-changes-under-traffic.
-        """
-        wait_until(lambda: has_taken(self.folders() - known) or process.has_ended)
-        assert not process.has_ended, process.stdout + process.stderr
 
     def _new(self, known):
         (path,) = self.folders() - known
@@ -159,9 +151,20 @@ def wait_until(is_true):
         time.sleep(0.01)
 
 
-def has_taken(folders):
-    """Whether a run of these has noted what it obtained: all that it measures with."""
-    return any(open_run(folder).info.obtained for folder in folders)
+def wait_for_run(guest, known, process):
+    """Return when the run of ``process`` has its NIC; it is not one of the ``known``.
+
+    A packet that comes before may panic the kernel: igc's known fault
+    program-changes-under-traffic.
+    """
+
+    def has_nic():
+        # What was obtained is noted when there is all that it measures with.
+        new = run_folders(guest.config.writable) - known
+        return any(open_run(folder).info.obtained for folder in new)
+
+    wait_until(lambda: has_nic() or process.has_ended)
+    assert not process.has_ended, process.stdout + process.stderr
 
 
 def rows_of(run):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.guest.bench import LIMIT_S, words_of
+from tests.guest.bench import LIMIT_S, wait_for_run, words_of
 from tests.snapshot import assert_as_before, changes, snapshot
 from xdptstamp.lab.guest.config import PORTS
 
@@ -85,7 +85,7 @@ class Watched:
         """A measurement ends by a signal."""
         known = self.bench.folders()
         process = self.bench.guest.popen([*self.bench.command, *words])
-        self.bench.wait_for_run(known, process)
+        wait_for_run(self.bench.guest, known, process)
         meanwhile()
         process.send_signal(number)
         process.wait(LIMIT_S)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.bench import LIMIT_S, Bench, rows_of, words_of
+from tests.guest.bench import LIMIT_S, Bench, rows_of, wait_for_run, words_of
 from xdptstamp.lab.guest import Guest, GuestConfig
 from xdptstamp.lab.guest.config import NETNS
 from xdptstamp.sample import NULL, Cause
@@ -73,7 +73,7 @@ def test_the_faults_of_6_12_are_named_and_no_run_hangs(old):
     # The stack is to send nothing meanwhile: that has the driver look at the queue.
     two.shell(QUIET)
     answering = two.guest.popen([*two.command, "ping-pong", "--count", str(COUNT)])
-    two.wait_for_run(set(), answering)
+    wait_for_run(two.guest, set(), answering)
     argv = ["ip", "netns", "exec", NETNS, "python3", "-I", "-S", "-c", SENDER]
     sender = two.guest.popen([*argv, two.guest.environ["LOCAL_V4"], str(COUNT)])
 

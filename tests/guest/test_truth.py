@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.guest.bench import has_taken, wait_until
+from tests.guest.bench import wait_for_run
 from xdptstamp.cli._truth import report_truth, run_folders
 from xdptstamp.lab.guest.config import NETNS, PORTS
 from xdptstamp.sample import NULL
@@ -60,19 +60,14 @@ class PingPong:
 
     def __enter__(self):
         self._process = self._guest.popen([*self._command, "ping-pong"])
-        # As in Bench.wait_for_run().
-        wait_until(lambda: has_taken(self._new_runs()) or self._process.has_ended)
-        assert not self._process.has_ended, self._process.stdout + self._process.stderr
+        wait_for_run(self._guest, self._known, self._process)
         return self
 
     def __exit__(self, *exc_info):
         self._process.send_signal(signal.SIGINT)
         code = self._process.wait(LIMIT_S)
         assert code == 0, self._process.stdout + self._process.stderr
-        (self.path,) = self._new_runs()
-
-    def _new_runs(self):
-        return run_folders(self._guest.config.writable) - self._known
+        (self.path,) = run_folders(self._guest.config.writable) - self._known
 
     def partner(self, *words):
         """Run the client to its end."""
