@@ -39,7 +39,7 @@ def run_command(guest: Guest, argv: Sequence[str], *, is_shell: bool) -> int:
         )
         output.process = process
         # It has ended, or has room for more input.
-        process.on_change = lambda: os.write(writer, _CHANGED)
+        process.call_on_change(lambda: os.write(writer, _CHANGED))
         with _raw_terminal() if has_terminal else contextlib.nullcontext():
             _serve(process, reader, is_shell=is_shell)
         code = process.wait()  # which also is behind the last call of on_change

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import marshal
 import os
+import queue
 import socket
 import struct
 import subprocess
@@ -24,6 +25,8 @@ _EXIT_NOT_EXECUTABLE = 126
 # Nothing the agent says is longer; what comes from a guest is not believed.
 _MAX_MESSAGE = 1 << 20
 
+_NO_MORE = b""
+
 OnOutput = Callable[[bool, bytes], None]
 
 
@@ -38,6 +41,7 @@ class GuestProcess:
     ) -> None:
         self.argv: list[str] = asked["argv"]
         self.cwd: str = asked["cwd"]
+        self.has_terminal = "rows" in asked
         self.returncode: int | None = None
         self._channel = channel
         self.number = number
@@ -45,8 +49,7 @@ class GuestProcess:
         self._kept = {False: bytearray(), True: bytearray()}
         self._underway = 0
         self._error: XdptstampError | None = None
-        #: Called, in another thread, when it has ended or takes more input.
-        self.on_change: Callable[[], object] | None = None
+        self._on_change: Callable[[], object] | None = None
         self._changed = threading.Condition()
 
     @property
@@ -127,6 +130,14 @@ class GuestProcess:
             if not is_there():
                 raise subprocess.TimeoutExpired(self.argv, timeout, self.stdout, self.stderr)
 
+    def call_on_change(self, callback: Callable[[], object] | None) -> None:
+        """Have it called, in another thread, when it has ended or takes more input; None: no more.
+
+        It is not underway any more when this returns.
+        """
+        with self._changed:
+            self._on_change = callback
+
     def take(self, kind: int, payload: bytes) -> None:
         """A message of the agent about this command."""
         if kind in {agent.OUTPUT, agent.ERRORS} and self._on_output is not None:
@@ -152,8 +163,8 @@ class GuestProcess:
 
     def _tell(self) -> None:
         self._changed.notify_all()
-        if self.on_change is not None:
-            self.on_change()
+        if self._on_change is not None:
+            self._on_change()
 
     def _refusal(self, number: int, is_cwd: bool) -> SystemCallError:
         error = SystemCallError(
@@ -165,7 +176,9 @@ class GuestProcess:
 
 
 class Channel:
-    """The line. A thread of its own reads it from :meth:`start` on.
+    """The line. From :meth:`start` on one thread reads it and one writes it.
+
+    So nobody but the latter waits for a guest that hangs, and takes nothing.
 
     :param why_died: makes the error that commands get when the line ends before they do.
     """
@@ -178,11 +191,16 @@ class Channel:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="guest", daemon=True)
+        self._outgoing: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=work, name="guest", daemon=True)
+            for work in (self._read, self._write)
+        ]
 
     def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+        """Begin to read and write."""
+        for thread in self._threads:
+            thread.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Whether the agent has said that it is ready, or the line has ended, by then."""
@@ -220,8 +238,7 @@ class Channel:
 
     def send(self, kind: int, number: int, payload: bytes = b"") -> None:
         """Send a message; lost without a word if the guest is gone, which its commands tell."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError), self._lock:
-            self._line.sendall(agent.HEADER.pack(len(payload), kind, number) + payload)
+        self._outgoing.put(agent.HEADER.pack(len(payload), kind, number) + payload)
 
     def quit(self, timeout_s: float) -> None:
         """Ask the agent for the end and wait until it has written everything back."""
@@ -232,9 +249,16 @@ class Channel:
         """End the line."""
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._outgoing.put(_NO_MORE)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
         self._line.close()
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while message := self._outgoing.get():
+                self._line.sendall(message)
 
     def _read(self) -> None:
         try:
