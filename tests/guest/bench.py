@@ -4,6 +4,7 @@
 import contextlib
 import csv
 import json
+import os
 import signal
 import sys
 import time
@@ -141,6 +142,19 @@ def forking(guest):
 
 def _codes(code):
     return (code,) if isinstance(code, int) else code
+
+
+def processes_of(folder):
+    """Whose command line has that folder: pid, and the words of it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if os.fsencode(folder) in line:
+            found[int(path.parent.name)] = line.split(b"\0")
+    return found
 
 
 def wait_until(is_true):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.bench import LIMIT_S, wait_until
+from tests.guest.bench import LIMIT_S, processes_of, wait_until
 from xdptstamp.errors import SystemCallError, UnsupportedError
 from xdptstamp.lab.guest import Guest, GuestConfig, GuestDiedError
 
@@ -25,19 +25,6 @@ def check(guest, *lines, **options):
     done = guest.run(shell("set -e", *lines), timeout=LIMIT_S, **options)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
-
-
-def processes_of(folder):
-    """Pids of all whose command line has that folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if os.fsencode(folder) in words:
-            found.append(int(path.parent.name))
-    return found
 
 
 # -- what a command finds

@@ -3,7 +3,7 @@
 
 import pytest
 
-from xdptstamp.lab.guest.console import last_lines
+from xdptstamp.lab.guest.console import last_lines, lines_of_a_hang
 
 BOOT = [f"[    0.{number:06}] boot {number}" for number in range(100)]
 TRACE = [f"[    4.{number:06}]  function_{number}+0x1a/0x20" for number in range(60)]
@@ -46,3 +46,19 @@ def test_of_a_crash_that_goes_on_and_on_beginning_and_end_are_shown():
 def test_what_ends_nothing_is_no_crash():
     lines = [*BOOT, "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", *TRACE]
     assert last_lines("\n".join(lines)) == lines[-40:]
+
+
+TOLD = ["[    9.1] sysrq: Show Blocked State", *(TRACE * 9)]
+
+
+def test_of_a_hang_all_that_was_asked_for_is_shown_and_the_last_lines_before():
+    assert lines_of_a_hang("\n".join([*BOOT, *TOLD]) + "\n") == [*BOOT[-40:], *TOLD]
+
+
+def test_of_a_hang_after_a_crash_both_are_shown():
+    lines = ["Oops: 0002 [#1] SMP", *TRACE, *TOLD]
+    assert lines_of_a_hang("\n".join([*BOOT, *lines])) == lines
+
+
+def test_of_a_hang_that_could_not_be_asked_the_last_lines_are_shown():
+    assert lines_of_a_hang("\n".join(BOOT)) == BOOT[-40:]

@@ -89,6 +89,8 @@ def raising(error):
 
 
 DIED = GuestDiedError("lab guest", "the guest has ended")
+LEFT = GuestDiedError("lab guest", "the third signal")
+LEFT.exit_code = 130
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,12 @@ DIED = GuestDiedError("lab guest", "the guest has ended")
         (lambda: 1, False, 125, ""),
         (lambda: 127, False, 125, ""),
         (lambda: 130, False, 130, ""),
-        (raising(DIED), True, 1, "the kernel died under the command"),
+        (raising(DIED), True, 1, "bisect: the kernel failed: lab guest: the guest has ended"),
+        (raising(LEFT), True, 130, "bisect: ended: lab guest: the third signal"),
         (raising(DIED), False, 125, "cannot be tested"),
         (raising(UnsupportedError("igc", "CONFIG_IGC", "none")), False, 125, "cannot be tested"),
     ],
-    ids=["good", "bad", "error", "no command", "Ctrl-C", "a panic", "no boot", "no driver"],
+    ids=["good", "bad", "error", "no command", "Ctrl-C", "a panic", "left", "no boot", "no driver"],
 )
 def test_what_git_bisect_is_told(capsys, run, is_up, code, said):
     assert bisect_code(run, lambda: is_up) == code

@@ -12,79 +12,82 @@ import tty
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import click
+
+from xdptstamp.cli._guest_streams import Input, Output
+from xdptstamp.lab.guest import GuestDiedError
+
 if TYPE_CHECKING:
+    from xdptstamp.cli._guest_patience import Patience
     from xdptstamp.lab.guest import Guest, GuestProcess
 
 # A terminal sends the first two to all that runs in its foreground.
 _OF_A_KEY = (signal.SIGINT, signal.SIGQUIT)
 _FORWARDED = (*_OF_A_KEY, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _CHANGED = b"\0"  # no signal has that number
 _CHUNK = 1 << 16
 
+_ASKING = "Asking the guest's kernel where it hangs (up to 10 s), then killing it."
 
-def run_command(guest: Guest, argv: Sequence[str], *, is_shell: bool) -> int:
-    """Run it until it ends; returns the exit code as a shell has it.
+
+def run_command(
+    guest: Guest, argv: Sequence[str], patience: Patience, *, is_shell: bool = False
+) -> int:
+    """Run it until it ends, or patience does; returns the exit code as a shell has it.
 
     Where stdin, stdout and stderr all are a terminal it gets one too.
 
     :param is_shell: it is an interactive shell, which ignores SIGTERM: it gets SIGHUP for it.
-    :raises XdptstampError: It cannot be started, or the guest died.
+    :raises XdptstampError: It cannot be started, the guest died, or was given up.
     """
     has_terminal = all(os.isatty(fd) for fd in range(3))
-    with _signals_caught() as (reader, writer):
-        output = _Output()
+    if has_terminal:
+        click.echo("If the guest hangs: ^] three times within a second kills it.", err=True)
+    raw = contextlib.ExitStack()
+    with _signals_caught() as (reader, writer), contextlib.closing(Output()) as output, raw:
+        if has_terminal:
+            raw.enter_context(_raw_terminal())
         process = guest.popen(
             argv, terminal=_size() if has_terminal else None, on_output=output.write
         )
         output.process = process
         # It has ended, or has room for more input.
         process.call_on_change(lambda: os.write(writer, _CHANGED))
-        with _raw_terminal() if has_terminal else contextlib.nullcontext():
-            _serve(process, reader, is_shell=is_shell)
-        code = process.wait()  # which also is behind the last call of on_change
+        try:
+            _serve(process, reader, patience, output, is_shell=is_shell)
+            raw.close()
+            if patience.given_up is not None and not process.has_ended:
+                output.stop()
+                output.say(_ASKING)
+                raise guest.give_up(patience.given_up.why)
+            code = process.wait()
+        except GuestDiedError as error:
+            if patience.given_up is not None:
+                error.exit_code = patience.given_up.exit_code
+            raise
+        finally:
+            process.call_on_change(None)
     return 128 - code if code < 0 else code
 
 
-class _Output:
-    # What the command writes, on to our own stdout and stderr, in the thread that it comes in:
-    # while they take no more, no more is read from the guest.
-    process: GuestProcess | None = None
-
-    def write(self, is_error: bool, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(2 if is_error else 1, data) :]
-            except OSError:
-                # As it would find it out itself, if it had our pipe.
-                if self.process is not None:
-                    self.process.send_signal(signal.SIGPIPE, is_group=True)
-                return
-
-
-def _serve(process: GuestProcess, reader: int, *, is_shell: bool) -> None:
-    has_input = True
-    while not process.has_ended:
-        watched = [reader, *([0] if has_input and process.room > 0 else [])]
-        ready = select.select(watched, [], [])[0]
+def _serve(
+    process: GuestProcess, reader: int, patience: Patience, output: Output, *, is_shell: bool
+) -> None:
+    stdin = Input(process, patience)
+    while not process.has_ended and patience.given_up is None:
+        watched = [reader, *([0] if stdin.is_read else [])]
+        ready = select.select(watched, [], [], patience.left_s)[0]
         if reader in ready:
             for number in os.read(reader, _CHUNK).replace(_CHANGED, b""):
                 _forward(process, signal.Signals(number), is_shell=is_shell)
+                if patience.take_signal(signal.Signals(number)):
+                    output.say(patience.WARNING, is_raw=process.has_terminal)
         if 0 in ready:
-            has_input = _pass_input(process)
-
-
-def _pass_input(process: GuestProcess) -> bool:
-    # False when there is no more to come.
-    try:
-        data = os.read(0, process.room)
-    except OSError:  # the terminal is gone
-        data = b""
-    if data:
-        process.write(data)
-    else:
-        process.close_stdin()
-    return bool(data)
+            stdin.take()
+        stdin.pass_on()
+        patience.look()
 
 
 def _forward(process: GuestProcess, number: signal.Signals, *, is_shell: bool) -> None:
@@ -112,6 +115,10 @@ def _signals_caught() -> Iterator[tuple[int, int]]:
                 signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(writer)
         yield reader, writer
+    except GuestDiedError:
+        # Why is to be read, also by those who go on asking while all is cleared up.
+        before |= dict.fromkeys(_ENDING, signal.SIG_IGN)
+        raise
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():
@@ -128,4 +135,5 @@ def _raw_terminal() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it is gone
+            termios.tcsetattr(0, termios.TCSADRAIN, before)

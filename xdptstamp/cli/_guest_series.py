@@ -93,8 +93,9 @@ def bisect_code(run: Callable[[], int], is_up: Callable[[], bool]) -> int:
 
     :param run: boots, and returns the exit code; may raise.
     :param is_up: whether a guest that has booted has not yet ended as it should.
-    :return: 0 if the code is 0; 1 if it is 3, or the kernel died under the command; 125 if no guest
-        came as far, or the command could not be run; what ends the bisection if a signal did.
+    :return: 0 if the code is 0; 1 if it is 3, or the kernel died or hung under the command; 125 if
+        no guest came as far, or the command could not be run; what ends the bisection if a signal
+        did.
     """
     from xdptstamp.lab.guest import GuestDiedError
 
@@ -102,7 +103,10 @@ def bisect_code(run: Callable[[], int], is_up: Callable[[], bool]) -> int:
         code = run()
     except XdptstampError as error:
         is_bad = isinstance(error, GuestDiedError) and is_up()
-        said = "the kernel died under the command" if is_bad else "cannot be tested"
+        is_end = error.exit_code >= _FIRST_END
+        said = "ended" if is_end else "the kernel failed" if is_bad else "cannot be tested"
         click.echo(f"bisect: {said}: {error}", err=True)
+        if is_end:
+            return error.exit_code
         return BAD if is_bad else UNTESTABLE
     return code if code >= _FIRST_END else {0: GOOD, EXIT_DOUBT: BAD}.get(code, UNTESTABLE)

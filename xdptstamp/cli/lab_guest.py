@@ -92,8 +92,8 @@ def _memory(context: click.Context, param: click.Parameter, text: str) -> int:
     "--bisect",
     "is_bisect",
     is_flag=True,
-    help="Exit codes for git bisect run: 0; 1 for 3, or if the kernel dies under COMMAND; 125 if "
-    "it cannot be tested.",
+    help="Exit codes for git bisect run: 0; 1 for 3, or if the kernel dies, or hangs until "
+    "--timeout, under COMMAND; 125 if it cannot be tested.",
 )
 @click.option(
     "--nic",
@@ -147,6 +147,13 @@ def _memory(context: click.Context, param: click.Parameter, text: str) -> int:
     show_default=True,
     help="From the start until COMMAND runs.",
 )
+@click.option(
+    "--timeout",
+    "timeout_ns",
+    type=DURATION,
+    help="How long COMMAND may run; if it has not ended by then, the guest is killed, and the exit "
+    "code is 1. Default: no limit.",
+)
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.pass_context
 def guest(context: click.Context, /, argv: tuple[str, ...], **options: Any) -> None:
@@ -165,15 +172,21 @@ def guest(context: click.Context, /, argv: tuple[str, ...], **options: Any) -> N
     The exit code is that of COMMAND, 128+n if signal n ended it, 127 if there is no such command;
     3 instead of 0 if the truth says that a run is not to be trusted; 4 if the kernel lacks what a
     guest takes. When the guest dies its console is shown.
+
+    COMMAND gets the signals that this command gets. A guest that hangs is killed by --timeout, by
+    the third SIGINT or SIGTERM (2 to 30 s apart), on a terminal by ^] three times within a second
+    (exit code 137), and 60 s after the terminal is closed (129). Before that its kernel is asked
+    for blocked tasks and a backtrace of each CPU, which are shown.
     """
     from xdptstamp.cli._guest_series import Comparison, bisect_code, order_of, run_series
 
     series = {name: options.pop(name) for name in _OF_THE_SERIES}
+    timeout_ns = options.pop("timeout_ns")
     configs = _take_configs(options)
     is_several = len(configs) * series["repeats"] > 1
     _refuse_what_is_of_several(series, len(configs), has_command=bool(argv), is_several=is_several)
     comparison = Comparison(parse_limits(series["fail_ifs"]), series["output_format"])
-    runner = _Runner(argv)
+    runner = _Runner(argv, None if timeout_ns is None else timeout_ns / _NS_PER_S)
 
     def run() -> int:
         if not is_several:
@@ -191,13 +204,15 @@ class _Runner:
     :ivar is_up: a guest has booted, and its end has not come as it should.
     """
 
-    def __init__(self, argv: tuple[str, ...]) -> None:
+    def __init__(self, argv: tuple[str, ...], timeout_s: float | None) -> None:
         self.is_up = False
         self._argv = argv
+        self._timeout_s = timeout_s
 
     def run(self, config: GuestConfig) -> tuple[int, list[Path]]:
         """Boot, run, hold what was measured against the truth; exit code and run folders."""
         from xdptstamp.cli._guest_command import run_command
+        from xdptstamp.cli._guest_patience import Patience
         from xdptstamp.cli._truth import report_truth, run_folders
         from xdptstamp.lab.guest import Guest
 
@@ -207,7 +222,9 @@ class _Runner:
                 click.echo(_hint(running), err=True)
             shell = os.environ.get("SHELL") or "/bin/sh"
             known = run_folders(config.writable)
-            code = run_command(running, self._argv or (shell,), is_shell=not self._argv)
+            patience = Patience(self._timeout_s)
+            argv = self._argv or (shell,)
+            code = run_command(running, argv, patience, is_shell=not self._argv)
             made = sorted(run_folders(config.writable) - known)
             truth_code = report_truth(running.truth_path, made) if config.nic_kind.is_served else 0
         self.is_up = False

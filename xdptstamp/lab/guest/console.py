@@ -13,6 +13,7 @@ _END_BEGINS = re.compile(
     r"\bBUG: (?!soft lockup|workqueue)|kernel BUG at|\bOops\b|general protection fault|"
     r"Kernel panic|sysrq: Trigger a crash"
 )
+_HANG_TOLD = "sysrq: Show Blocked State"
 
 
 def last_lines(console: str) -> list[str]:
@@ -27,3 +28,12 @@ def last_lines(console: str) -> list[str]:
     if len(found) <= _MAX_LINES:
         return found
     return [*found[: _MAX_LINES - _NUM_LINES], "...", *found[-_NUM_LINES:]]
+
+
+def lines_of_a_hang(console: str) -> list[str]:
+    """All that the kernel said when it was asked where it hangs, and the last lines before that."""
+    before, mark, after = console.rpartition(_HANG_TOLD)
+    if not mark:
+        return last_lines(console)
+    *lines, stamp = before.split("\n")
+    return [*last_lines("\n".join(lines)), *(stamp + mark + after).rstrip().splitlines()]

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,20 +22,26 @@ from xdptstamp.lab.guest import kit
 from xdptstamp.lab.guest.accel import choose_accel
 from xdptstamp.lab.guest.channel import Channel, GuestProcess, OnOutput, default_environ
 from xdptstamp.lab.guest.config import GuestConfig, compile_modules
-from xdptstamp.lab.guest.console import last_lines
+from xdptstamp.lab.guest.console import last_lines, lines_of_a_hang
 from xdptstamp.lab.guest.device import DeviceServer
 from xdptstamp.lab.guest.initramfs import build_initramfs
 from xdptstamp.lab.guest.kernel import Kernel, check, lacks, modules_to_load, unpack
 from xdptstamp.lab.guest.qemu import Keeper, Machine
 
 _QUIT_LIMIT_S = 10
+_TELL_LIMIT_S = 10
+_LOOK_S = 0.05
 _MAX_PARENT = 64
 _SAID = "xdptstamp-guest: "
+# All levels to the console; then the tasks that are blocked, and the backtraces of all CPUs. A
+# kernel may print later than it is told to, in a thread.
+_TOLD = f"{_SAID}where it hangs has been told"
+_TELL = f"for key in 8 w l; do echo $key >/proc/sysrq-trigger; done; echo '<1>{_TOLD}' >/dev/kmsg"
 _LACKS = "lacks: "
 
 
 class GuestDiedError(SetupError):
-    """The guest ended, or did not come up; the message has the end of its console."""
+    """The guest ended, did not come up, or was given up; the message has its console's end."""
 
 
 class Guest:
@@ -54,6 +60,7 @@ class Guest:
         self._channel: Channel | None = None
         self._device: DeviceServer | None = None
         self._is_over = False
+        self._given_up: GuestDiedError | None = None
 
     def __enter__(self) -> Guest:
         kernel = self._kernel = self.config.find_kernel()
@@ -171,6 +178,22 @@ class Guest:
             raise
         return subprocess.CompletedProcess(list(argv), code, process.stdout, process.stderr)
 
+    def give_up(self, why: str) -> GuestDiedError:
+        """End the line to a guest that hangs; the error that each command in it fails with.
+
+        It says ``why``, and what the kernel still said within 10 s when it was asked for the tasks
+        that are blocked and for the backtraces of its CPUs.
+        """
+        deadline = time.monotonic() + _TELL_LIMIT_S
+        with contextlib.suppress(XdptstampError, subprocess.TimeoutExpired):
+            self.popen(["/bin/sh", "-c", _TELL], cwd="/").wait(_TELL_LIMIT_S)
+            while _TOLD not in self.console and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
+        words = f"the guest was killed, for {why}{self._last_words(lines_of_a_hang)}"
+        self._given_up = GuestDiedError("lab guest", words)
+        self._line.close()
+        return self._given_up
+
     @property
     def _line(self) -> Channel:
         if self._channel is None:
@@ -263,6 +286,8 @@ class Guest:
 
     def _death(self) -> XdptstampError:
         # Called when QEMU has ended, or is about to.
+        if self._given_up is not None:
+            return self._given_up
         if self._is_over:
             return SetupError("lab guest", "the guest was ended before the command had")
         assert self._keeper is not None
@@ -273,8 +298,8 @@ class Guest:
                 return lacks(self.kernel, words.split())
         return GuestDiedError("lab guest", f"the guest has ended ({how}){self._last_words()}")
 
-    def _last_words(self) -> str:
-        lines = last_lines(self.console)
+    def _last_words(self, choose: Callable[[str], list[str]] = last_lines) -> str:
+        lines = choose(self.console)
         text = "\n  ".join(["; its console:", *lines]) if lines else "; its console is empty"
         said = self.device_log
         return f"{text}\nThe virtual I226 said: {said}" if said else text
