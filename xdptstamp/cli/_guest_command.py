@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xdptstamp.cli._guest_patience import ASKING, Patience
 from xdptstamp.cli._guest_streams import Input, Output
 from xdptstamp.lab.guest import GuestDiedError
 
 if TYPE_CHECKING:
-    from xdptstamp.cli._guest_patience import Patience
     from xdptstamp.lab.guest import Guest, GuestProcess
 
 # A terminal sends the first two to all that runs in its foreground.
 _OF_A_KEY = (signal.SIGINT, signal.SIGQUIT)
 _FORWARDED = (*_OF_A_KEY, signal.SIGTERM, signal.SIGHUP)
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _CHANGED = b"\0"  # no signal has that number
 _CHUNK = 1 << 16
 
-_ASKING = "Asking the guest's kernel where it hangs (up to 10 s), then killing it."
+_WARNING = "Asking the guest's kernel where it hangs (up to 10 s), then killing it."
 
 
 def run_command(
@@ -60,7 +59,7 @@ def run_command(
             raw.close()
             if patience.given_up is not None and not process.has_ended:
                 output.stop()
-                output.say(_ASKING)
+                output.say(_WARNING)
                 raise guest.give_up(patience.given_up.why)
             code = process.wait()
         except GuestDiedError as error:
@@ -117,7 +116,7 @@ def _signals_caught() -> Iterator[tuple[int, int]]:
         yield reader, writer
     except GuestDiedError:
         # Why is to be read, also by those who go on asking while all is cleared up.
-        before |= dict.fromkeys(_ENDING, signal.SIG_IGN)
+        before |= dict.fromkeys(ASKING, signal.SIG_IGN)
         raise
     finally:
         signal.set_wakeup_fd(-1)

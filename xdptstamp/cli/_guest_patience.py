@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_ASKING = (signal.SIGINT, signal.SIGTERM)
+#: By which a user asks a command to end.
+ASKING = (signal.SIGINT, signal.SIGTERM)
 _NUM_SIGNALS = 3
 # Within this they are one request: timeout(1) sends its signal twice, a key that is held many times
 # a second, and the user is to have read what is said at the second. After the other all is new.
@@ -69,7 +70,7 @@ class Patience:
     def take_signal(self, number: signal.Signals) -> bool:
         """One has come, and was passed on; whether the next ends the guest, to be said now."""
         since_s = self._clock() - self._signal_at
-        if number not in _ASKING or since_s < _ONE_REQUEST_S:
+        if number not in ASKING or since_s < _ONE_REQUEST_S:
             return False
         self._num_signals = self._num_signals + 1 if since_s < _FORGOTTEN_S else 1
         self._signal_at = self._clock()
